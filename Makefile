@@ -1,0 +1,42 @@
+# make demo | make test | make lint | make bench — each creates what it needs from a clean clone.
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: demo test lint bench docs clean format
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   train three priors on real digits, restore damaged ones, write demo/report.html"
+	@echo "make test   the whole test suite"
+	@echo "make lint   ruff, pyright and the import contract of the house"
+	@echo "make bench  the benchmarks; results in benchmarks/results/"
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(PY) || python3 -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	$(PY) -m oneprior demo --out demo
+
+test: $(STAMP)
+	$(THREADS) $(PY) -m pytest
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/pyright
+	$(VENV)/bin/lint-imports
+
+format: $(STAMP)
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+bench: $(STAMP)
+	$(PY) -m benchmarks
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .ruff_cache

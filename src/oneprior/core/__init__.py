@@ -1,0 +1,32 @@
+"""The vocabulary: errors, rows of random numbers, units, geometry, conditions, linear algebra. Imports only torch."""
+
+from oneprior.core.conditions import ConditionSpec
+from oneprior.core.errors import (
+    BadRunError,
+    DivergedError,
+    IncompatiblePrior,
+    InputError,
+    OnePriorError,
+    ShapeError,
+)
+from oneprior.core.geometry import Geometry
+from oneprior.core.linear import conjugate_gradient, inner, norm, per_row
+from oneprior.core.rows import Rows
+from oneprior.core.units import AffineMap
+
+__all__ = [
+    "AffineMap",
+    "BadRunError",
+    "ConditionSpec",
+    "DivergedError",
+    "Geometry",
+    "IncompatiblePrior",
+    "InputError",
+    "OnePriorError",
+    "Rows",
+    "ShapeError",
+    "conjugate_gradient",
+    "inner",
+    "norm",
+    "per_row",
+]

@@ -1,0 +1,125 @@
+"""What every trainable family is: named losses, the players that minimise them, and a prior at the end."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from oneprior.core import ConditionSpec, InputError, Rows
+from oneprior.data.batch import Batch
+from oneprior.priors.base import Prior
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a player is optimised when the user says nothing.
+
+    Args:
+        learning_rate: of Adam(W).
+        betas: of Adam(W).
+        weight_decay: decoupled.
+        ema: half-life of the averaged weights, in images; 0 for none.
+        clip: largest gradient norm; 0 for none.
+        compile: whether torch.compile may be used (never with double backward).
+    """
+
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    ema: float = 20_000.0
+    clip: float = 1.0
+    compile: bool = True
+
+
+class Model(nn.Module, ABC):
+    """A trainable family: `forward` gives the named losses of one player, `prior` the law that was learned.
+
+    A concrete model is built by `Family(config, event_shape, conditions)`, where config is a frozen dataclass of plain
+    values, so that a run folder can hold it as JSON.
+
+    Attributes:
+        config: the dataclass it was made from.
+        event_shape: (channels, *space) of one x.
+        conditions: what it can be told; each has one learned "absent" value.
+        progress: how much of the training is done, 0 to 1; set by the training loop, read by losses that anneal.
+    """
+
+    family: ClassVar[str]
+    config: Any
+    event_shape: torch.Size
+    conditions: tuple[ConditionSpec, ...]
+
+    def __init__(
+        self, config: Any, event_shape: torch.Size | tuple[int, ...], conditions: tuple[ConditionSpec, ...] = ()
+    ) -> None:
+        super().__init__()
+        self.config, self.event_shape, self.conditions = config, torch.Size(event_shape), tuple(conditions)
+        self.progress = 0.0
+
+    @property
+    @abstractmethod
+    def players(self) -> Mapping[str, list[nn.Parameter]]:
+        """The parameters of each player, in playing order: {"all": ...} or {"critic": ..., "generator": ...}."""
+
+    @abstractmethod
+    def forward(self, batch: Batch, player: str, rows: Rows) -> dict[str, Tensor]:
+        """The named losses of one player on one batch, scalars; their sum is minimised.
+
+        A name that starts with "metric/" is logged and not minimised. Means run over the rows of the batch (weighted
+        by `batch.weight`), so that equal shares of a global batch average to its loss.
+        """
+
+    @abstractmethod
+    def prior(self, condition: Mapping[str, Tensor] | None = None) -> Prior:
+        """The law that was learned; conditions are bound here, one row each or one for all, and nowhere below."""
+
+    def recipe(self, player: str) -> Recipe:
+        """The default optimisation of one player."""
+        return Recipe()
+
+    def prepare(self, passes: Callable[[], Iterator[Batch]], rows: Rows) -> None:
+        """Called once, before the first step of a new run: read what the data say of themselves (moments, scales,
+        a codebook's start) into buffers. `passes()` starts a pass over the data in random order."""
+        return
+
+    def after_step(self, images: int) -> None:
+        """Called after every optimisation step of all players, with the number of images of the step."""
+        return
+
+    def preview(self, rows: Rows, batch: Batch | None = None) -> dict[str, Tensor]:
+        """Pictures to look at while it trains: {"samples": (n, *event_shape)}, fixed by the rows."""
+        return {"samples": self.prior().sample(rows)}
+
+    @property
+    def device(self) -> torch.device:
+        for tensor in (*self.parameters(), *self.buffers()):
+            return tensor.device
+        return torch.device("cpu")
+
+    def config_dict(self) -> dict[str, Any]:
+        return asdict(self.config)
+
+
+class ClosedFormModel(Model):
+    """A family fitted by passes over the data rather than by gradients (`ppca`)."""
+
+    @property
+    def players(self) -> Mapping[str, list[nn.Parameter]]:
+        return {}
+
+    def forward(self, batch: Batch, player: str, rows: Rows) -> dict[str, Tensor]:
+        raise InputError(f"{self.family} has no gradient loss; it is fitted by `fit_passes`")
+
+    @abstractmethod
+    def fit_passes(self, passes: Callable[[], Iterator[Batch]], rows: Rows) -> Iterator[dict[str, float]]:
+        """Fit; `passes()` starts a new pass over the data; yields metrics after each step of the fit."""
+
+
+def mean_over_rows(value: Tensor, batch: Batch) -> Tensor:
+    """The weighted mean over rows of a per-row loss (n,)."""
+    return value.mean() if batch.weight is None else (value * batch.weight).mean()

@@ -1,0 +1,91 @@
+"""What every command of the command line is: a frozen dataclass of options with a `run`, and what it leaves behind.
+
+Nothing here imports torch, so that help and mistakes are answered at once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Mistake(Exception):
+    """A mistake on the command line, found before anything heavy is imported; shown as one line, exit status 2."""
+
+
+class Stopped(Exception):
+    """The user stopped the work (Ctrl-C); the message says what is saved. Exit status 130."""
+
+
+@dataclass(frozen=True)
+class Common:
+    """Understood by every command.
+
+    Args:
+        config: a YAML file with any of these options, by name; what is typed on the command line wins over it.
+        device: auto, cpu, cuda, cuda:1, mps.
+        seed: of every random number.
+    """
+
+    config: Path | None = None
+    device: str = "auto"
+    seed: int = 0
+
+    def torch_device(self) -> torch.device:
+        """The device that was asked for; with "auto", a GPU where there is one.
+
+        Raises:
+            InputError: where the name is unknown or the device is not there.
+        """
+        import torch
+
+        from oneprior.core import InputError
+
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"--device {self.device} cannot be used here ({reason}); try --device cpu") from error
+        return device
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did.
+
+    Args:
+        folder: where `result.json` goes; None where nothing was written.
+        outputs: the files and folders that were written.
+        figures: numbers worth keeping.
+        said: the last line on the screen.
+    """
+
+    folder: Path | None = None
+    outputs: tuple[Path, ...] = ()
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    said: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(ABC):
+    """One verb of the command line; its fields are its options and its docstring is its help."""
+
+    common: Common = Common()
+
+    @abstractmethod
+    def run(self) -> Outcome:
+        """Do the work.
+
+        Raises:
+            InputError: for a mistake of the user.
+            Stopped: on Ctrl-C, where something is saved that is worth a word.
+        """

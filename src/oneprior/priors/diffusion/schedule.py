@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
 from oneprior.core import Rows
 from oneprior.priors.base import Prior
+
+if TYPE_CHECKING:
+    from oneprior.priors.diffusion.ode import OdePrior
+    from oneprior.priors.diffusion.samplers import DiffusionSampler
 
 
 class Schedule(ABC):
@@ -34,14 +40,33 @@ class DenoisingPrior(Prior):
 
     Attributes:
         schedule: the noising process.
-        sampler: the integrator that `sample` uses; see `with_sampler`.
+        sampler: the integrator that `sample` uses, None for the default; see `with_sampler`.
     """
 
     schedule: Schedule
+    sampler: DiffusionSampler | None = None
 
     @abstractmethod
     def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
         """E[x | x_t]; (n, *event_shape) and t () or (n,) -> (n, *event_shape)."""
 
     def sample(self, rows: Rows) -> Tensor:
-        raise NotImplementedError  # written by the diffusion room
+        from oneprior.priors.diffusion.samplers import default_sampler
+
+        with torch.no_grad():
+            return (self.sampler or default_sampler())(self, rows.to(self.device))
+
+    def with_sampler(self, sampler: DiffusionSampler) -> Self:
+        """The same law, drawn by another integrator."""
+        other = copy(self)
+        other.sampler = sampler
+        return other
+
+    def flow(self, steps: int = 32) -> OdePrior:
+        """The noise road: x = decode(u) by the probability-flow ODE in `steps` network calls, differentiable.
+
+        The number of steps is part of the law: few steps are a slightly different distribution.
+        """
+        from oneprior.priors.diffusion.ode import OdePrior
+
+        return OdePrior(self, steps)

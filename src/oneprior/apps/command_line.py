@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import itertools
 import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -161,7 +162,7 @@ def _check_names(words: Sequence[str], flags: Mapping[str, Flag], prog: str) -> 
 
 
 def _config_path(words: Sequence[str]) -> Path | None:
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in itertools.zip_longest(words, words[1:]):
         if word.startswith("--config="):
             return Path(word.split("=", 1)[1])
         if word == "--config" and following is not None:

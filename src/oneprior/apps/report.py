@@ -221,7 +221,7 @@ p { max-width: 44rem; margin: .5rem 0 1rem; }
 figure { margin: 1rem 0 1.5rem; }
 figcaption { color: var(--soft); font-size: .9rem; line-height: 1.45; margin-top: .5rem; max-width: 44rem; }
 img { display: block; max-width: 100%; height: auto; image-rendering: pixelated; border-radius: 3px; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); gap: 1.25rem; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(10rem, 40%), 1fr)); gap: 1.25rem; }
 .gallery figure { margin: 0; }
 .gallery img { width: 100%; }
 .strips dl { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: .4rem 1rem; margin: 0;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ class Recipe:
         ema: half-life of the averaged weights, in images; 0 for none.
         clip: largest gradient norm; 0 for none.
         compile: whether torch.compile may be used (never with double backward).
+        optimiser: "adam", or "sgd" with momentum betas[0] (the first GAN paper's).
     """
 
     learning_rate: float = 1e-3
@@ -34,6 +35,7 @@ class Recipe:
     ema: float = 20_000.0
     clip: float = 1.0
     compile: bool = True
+    optimiser: Literal["adam", "sgd"] = "adam"
 
 
 class Model(nn.Module, ABC):

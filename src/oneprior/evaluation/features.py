@@ -5,9 +5,9 @@ the same formula needs other features; those of a classifier trained on the set'
 apart. Such a distance is comparable only with itself, so the network has a name that ends in the hash of its weights
 (`Classifier.name`), which every table must carry.
 
-The network is three convolution stages (stride 1, 2, 2; two convolutions each, group normalisation, SiLU) and a mean
-over space, in one, two or three dimensions; its features are that mean, as Inception's "pool3" is. It is trained by
-cross-entropy with AdamW and a one-cycle rate (Smith and Topin 2018).
+The network is four convolutions (strides 2, 1, 2, 1; group normalisation, SiLU) and a mean over space, in one, two or
+three dimensions; its features are that mean, as Inception's "pool3" is. It is trained by cross-entropy with AdamW and a
+one-cycle rate (Smith and Topin 2018).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Classifier(nn.Module):
     Args:
         event_shape: (channels, *space), one to three spatial axes.
         classes: number of classes.
-        width: channels of the first stage; the features have 4 * width entries.
+        width: channels of the first convolution; the features have 4 * width entries.
         rows: the random numbers of its first weights; one row is used.
         label: what the name begins with, as "fashion-mnist".
     """
@@ -56,15 +56,14 @@ class Classifier(nn.Module):
         convolution = _CONVOLUTIONS[len(event_shape) - 1]
         layers: list[nn.Module] = []
         before = event_shape[0]
-        for stage in range(3):
-            after = width * 2**stage
-            for stride in (1 if stage == 0 else 2, 1):
-                layers += [
-                    convolution(before, after, 3, stride=stride, padding=1, bias=False),
-                    nn.GroupNorm(math.gcd(8, after), after),
-                    nn.SiLU(),
-                ]
-                before = after
+        for multiple, kernel, stride in ((1, 5, 2), (2, 3, 1), (4, 3, 2), (4, 3, 1)):
+            after = multiple * width
+            layers += [
+                convolution(before, after, kernel, stride=stride, padding=kernel // 2, bias=False),
+                nn.GroupNorm(math.gcd(8, after), after),
+                nn.SiLU(),
+            ]
+            before = after
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(before, classes)
         if rows is not None:
@@ -166,7 +165,7 @@ def train_classifier(
         labels: int64 (n,), from 0.
         rows: one row for each place in a batch: `Rows(128, seed)` trains on batches of 128.
         steps: optimisation steps.
-        width: channels of the first stage.
+        width: channels of the first convolution.
         learning_rate: peak rate of AdamW.
         label: what the network's name begins with.
 

@@ -15,6 +15,7 @@ from oneprior.priors.base import Prior
 if TYPE_CHECKING:
     from oneprior.priors.diffusion.ode import OdePrior
     from oneprior.priors.diffusion.samplers import DiffusionSampler
+    from oneprior.priors.gaussian import LowRankGaussian
 
 
 class Schedule(ABC):
@@ -41,10 +42,12 @@ class DenoisingPrior(Prior):
     Attributes:
         schedule: the noising process.
         sampler: the integrator that `sample` uses, None for the default; see `with_sampler`.
+        moments: a Gaussian of the data, low rank plus noise, where it is known: guidance takes Cov[x | x_t] from it.
     """
 
     schedule: Schedule
     sampler: DiffusionSampler | None = None
+    moments: LowRankGaussian | None = None
 
     @abstractmethod
     def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ other (`Rescheduled`), and a schedule is just a map from t in [0, 1] to s, with 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -69,17 +70,15 @@ class TableSchedule(Schedule):
     Beyond the ends of the table log s goes on along its last segment.
     """
 
-    @property
-    def betas(self) -> tuple[float, ...]:
-        raise InputError(f"{type(self).__name__} gives no betas")
+    steps: int
 
     @property
-    def length(self) -> int:
-        """K, the number of discrete steps."""
-        return len(self.betas)
+    @abstractmethod
+    def betas(self) -> tuple[float, ...]:
+        """The K = `steps` variances that are added, first step first."""
 
     def noise_level(self, t: Tensor) -> Tensor:
-        return _interpolate(t * (self.length - 1), _log_levels(self.betas, t.device, t.dtype)).exp()
+        return _interpolate(t * (self.steps - 1), _log_levels(self, t.device, t.dtype)).exp()
 
     def alpha(self, t: Tensor) -> Tensor:
         return (1 + self.noise_level(t) ** 2).rsqrt()
@@ -88,10 +87,10 @@ class TableSchedule(Schedule):
         return (1 + self.noise_level(t) ** -2).rsqrt()
 
     def time(self, noise_level: Tensor) -> Tensor:
-        table = _log_levels(self.betas, noise_level.device, noise_level.dtype)
+        table = _log_levels(self, noise_level.device, noise_level.dtype)
         wanted = noise_level.log()
         left = (torch.searchsorted(table, wanted.contiguous()) - 1).clamp(0, len(table) - 2)
-        return (left + (wanted - table[left]) / (table[left + 1] - table[left])) / (self.length - 1)
+        return (left + (wanted - table[left]) / (table[left + 1] - table[left])) / (self.steps - 1)
 
 
 @dataclass(frozen=True)
@@ -169,9 +168,9 @@ def _cosine_betas(steps: int) -> tuple[float, ...]:
 
 
 @cache
-def _log_levels(betas: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+def _log_levels(schedule: TableSchedule, device: torch.device, dtype: torch.dtype) -> Tensor:
     """log(sigma / alpha) at each step, (K,)."""
-    log_alpha2 = torch.log1p(-torch.tensor(betas, dtype=torch.float64)).cumsum(0)
+    log_alpha2 = torch.log1p(-torch.tensor(schedule.betas, dtype=torch.float64)).cumsum(0)
     level = 0.5 * (torch.log(-torch.expm1(log_alpha2)) - log_alpha2)
     return level.to(device=device, dtype=dtype)
 

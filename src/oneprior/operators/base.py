@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from oneprior.core import ShapeError
+from oneprior.core import InputError, ShapeError
 
 
 class Operator(nn.Module, ABC):
@@ -46,26 +46,44 @@ class Operator(nn.Module, ABC):
 
 
 class LinearOperator(Operator):
-    """y = A x with an exact adjoint: <A x, y> = <x, A' y> (real part, where y is complex)."""
+    """y = A x with an exact adjoint: <A x, y> = <x, A' y> (real part, where y is complex).
+
+    Attributes:
+        disjoint: whether no entry of x enters two entries of y (masks, box averages and what they compose to). Then
+            A A' is diagonal, and posteriors under a low-rank Gaussian cost the same at any size.
+    """
+
+    disjoint: bool = False
 
     @abstractmethod
     def adjoint(self, y: Tensor) -> Tensor:
         """A' y; (n, *out_shape) -> (n, *in_shape)."""
 
+    def gram(self, like: Tensor) -> Tensor:
+        """The diagonal of A A' of a `disjoint` operator, of shape `out_shape`, in the type of `like`."""
+        if not self.disjoint:
+            raise InputError(f"A A' of {type(self).__name__} is not known to be diagonal")
+        return self.apply(self.adjoint(torch.ones(1, *self.out_shape, dtype=like.dtype, device=like.device)))[0]
+
     def pinv(self, y: Tensor) -> Tensor:
-        """A^+ y, the least-norm least-squares solution; by conjugate gradients where no closed form is given."""
+        """A^+ y, the least-norm least-squares solution: A' (A A')^-1 y where A A' is diagonal, else by conjugate
+        gradients."""
         from oneprior.core import conjugate_gradient
+
+        if self.disjoint:
+            gram = self.gram(y)
+            return self.adjoint(torch.where(gram > 0, y / gram.clamp_min(torch.finfo(y.dtype).tiny), 0.0))
 
         tolerance = 1e-12 if y.real.dtype == torch.float64 else 1e-6
         return conjugate_gradient(lambda v: self.adjoint(self.apply(v)), self.adjoint(y), tolerance=tolerance)
 
-    def dense(self, dtype: torch.dtype = torch.float64, chunk: int = 256) -> Tensor:
+    def dense(self, dtype: torch.dtype = torch.float64, chunk: int = 256, device: torch.device | str = "cpu") -> Tensor:
         """The matrix of A, (out, in), rows and columns flattened; made from unit events, chunk at a time."""
         size = self.in_shape.numel()
         columns = []
         for start in range(0, size, chunk):
             n = min(chunk, size - start)
-            basis = torch.zeros(n, size, dtype=dtype)
+            basis = torch.zeros(n, size, dtype=dtype, device=device)
             basis[torch.arange(n), torch.arange(start, start + n)] = 1
             columns.append(self.apply(basis.reshape(n, *self.in_shape)).flatten(1))
         return torch.cat(columns).T

@@ -189,6 +189,9 @@ def _picture_input(channels: int, width: int, dims: int) -> nn.Module:
 def _channels_and_axes(event_shape: torch.Size | tuple[int, ...]) -> tuple[int, int]:
     if len(event_shape) - 1 not in _CONV:
         raise ShapeError(
-            "event", event_shape, "(channels, *space) with 1, 2 or 3 spatial axes", "Use network='mlp' for other events."
+            "event",
+            event_shape,
+            "(channels, *space) with 1, 2 or 3 spatial axes",
+            "Use network='mlp' for other events.",
         )
     return event_shape[0], len(event_shape) - 1

@@ -44,7 +44,11 @@ class GANConfig:
     penalty_every: int = 1
     learning_rate: float = 0.0
     augment: Literal["auto", "adaptive", "ramp", "none"] = "auto"
-    augment_steps: tuple[Literal["blit", "geometric", "colour", "noise", "cutout"], ...] = ("blit", "geometric", "colour")
+    augment_steps: tuple[Literal["blit", "geometric", "colour", "noise", "cutout"], ...] = (
+        "blit",
+        "geometric",
+        "colour",
+    )
     augment_target: float = 0.6
     augment_images: int = 200_000
     augment_probability: float = 0.3

@@ -67,11 +67,11 @@ class GaussianMixturePrior(DensityPrior):
         return x
 
     def log_prob(self, x: Tensor) -> Tensor:
-        return self._joint(x, 1.0, 0.0).logsumexp(1).to(x.dtype)
+        return self.joint(x, 1.0, 0.0).logsumexp(1).to(x.dtype)
 
     def responsibilities(self, x_t: Tensor, alpha: Tensor | float = 1.0, sigma: Tensor | float = 0.0) -> Tensor:
         """p(component | x_t) for x_t = alpha x + sigma noise, (n, K), float64."""
-        return self._joint(x_t, alpha, sigma).softmax(1)
+        return self.joint(x_t, alpha, sigma).softmax(1)
 
     def denoise(self, x_t: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
         """E[x | x_t], exactly; alpha and sigma () or (n,); (n, *event_shape) -> (n, *event_shape)."""
@@ -92,8 +92,8 @@ class GaussianMixturePrior(DensityPrior):
             self.log_weights(likelihood.rows),
         )
 
-    def _joint(self, x_t: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
-        """log w_k + log p(x_t | k), (n, K), float64."""
+    def joint(self, x_t: Tensor, alpha: Tensor | float = 1.0, sigma: Tensor | float = 0.0) -> Tensor:
+        """log w_k + log p(x_t | k) for x_t = alpha x + sigma noise, (n, K), float64."""
         x_t = x_t.double()
         densities = [component.noised_log_prob(x_t, alpha, sigma) for component in self.components]
         return torch.stack(densities, dim=1) + self.log_weights(len(x_t))

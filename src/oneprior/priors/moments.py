@@ -101,12 +101,13 @@ def noise_variances(values: Tensor, trace: Tensor, size: int) -> Tensor:
     return torch.maximum(left / (size - ranks), floor)
 
 
-def choose_rank(fitted: Moments, held_out: Moments) -> int:
-    """The rank with the largest held-out likelihood; see the module's docstring."""
+def choose_rank(fitted: Moments, held_out: Moments, most: int | None = None) -> int:
+    """The rank, up to `most`, with the largest held-out likelihood; see the module's docstring."""
     values, vectors = fitted.eigen()
     size = fitted.size
     noise = noise_variances(values, fitted.trace / fitted.weight, size)
     top = max(1, min(noise.numel(), int(fitted.weight)))  # no more directions than rows
+    top = top if most is None else min(top, most + 1)
     noise, values, vectors = noise[:top], values[: top - 1], vectors[:, : top - 1]
     gap = held_out.mean - fitted.mean
     along = _variance_along(held_out, vectors) + (gap @ vectors).square()
@@ -131,6 +132,11 @@ class HeldOutMoments:
     def __init__(self, size: int, device: torch.device | str = "cpu") -> None:
         self.fitted, self.held_out, self.seen = Moments(size, device=device), Moments(size, device=device), 0
 
+    @property
+    def total(self) -> float:
+        """The weight of all rows."""
+        return float(self.fitted.weight + self.held_out.weight)
+
     def update(self, x: Tensor, weight: Tensor | None = None) -> None:
         """Take in rows (n, d) with weights (n,)."""
         index = torch.arange(self.seen, self.seen + x.shape[0], device=x.device) % _HELD_OUT == _HELD_OUT - 1
@@ -138,8 +144,12 @@ class HeldOutMoments:
         self.fitted.update(x[~index], None if weight is None else weight[~index])
         self.held_out.update(x[index], None if weight is None else weight[index])
 
-    def finish(self, rank: int | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def finish(self, rank: int | None, most: int | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Mean (d,), basis (d, q), extra variances (q,) and noise variance () of the maximum-likelihood PPCA.
+
+        Args:
+            rank: q; None for the best held-out likelihood among the ranks up to `most`.
+            most: the largest rank that may be chosen.
 
         Raises:
             InputError: for fewer than two rows, or a rank that the data cannot carry.
@@ -148,7 +158,8 @@ class HeldOutMoments:
             raise InputError(f"PPCA needs at least 2 rows, got {self.seen}")
         if rank is None:
             weighty = float(self.held_out.weight) >= 2.0
-            rank = choose_rank(self.fitted, self.held_out) if weighty else min(self.fitted.size, self.seen) // 2
+            few = min(self.fitted.size, self.seen, self.fitted.size if most is None else 2 * most) // 2
+            rank = choose_rank(self.fitted, self.held_out, most) if weighty else few
         everything = self.fitted
         everything.merge(self.held_out)
         values, vectors = everything.eigen()

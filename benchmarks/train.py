@@ -1,0 +1,150 @@
+"""The runs that the benchmarks compare, each trained once under a budget of CPU minutes and kept in runs/bench.
+
+Every job runs in a process of its own on one thread, as many jobs at once as there are cores, so that a minute of CPU
+is a minute of one core. The whole process is charged: start, data, encoding of latents, held-out losses, previews.
+Latent diffusion is charged with its autoencoder, which is a run of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from benchmarks.harness import ROOT, Options, record, training_file
+
+UNET: dict[str, Any] = {}
+"""The U-Net of both diffusion runs: the constructor's own defaults for the size of its input."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: family, CPU minutes, settings of `oneprior.train`, and the run that has to be there first."""
+
+    family: str
+    minutes: float
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    after: str = ""
+
+
+JOBS = {
+    "ldm": Job("ldm", 24, {"batch_size": 128, **UNET}, after="autoencoder"),
+    "autoencoder": Job("vae", 6, {"spatial": True, "batch_size": 128}),
+    "diffusion": Job("diffusion", 30, {"batch_size": 128, **UNET}),
+    "gan": Job("gan", 15),
+    "gan2014": Job("gan", 6, {"network": "goodfellow2014", "objective": "minimax", "batch_size": 100}),
+    "gan2014ns": Job("gan", 6, {"network": "goodfellow2014", "objective": "nonsaturating", "batch_size": 100}),
+    "vae": Job("vae", 10, {"batch_size": 128}),
+    "vqvae": Job("vqvae", 10, {"batch_size": 128}),
+    "ppca": Job("ppca", 0),
+}
+SNAPSHOTS = (1 / 3, 2 / 3)
+"""Shares of the budget at which the weights are kept too, as runs/bench/<name>@33."""
+
+
+def folder(name: str, options: Options) -> Path:
+    """Where a run is kept."""
+    return options.runs / ("bench-quick" if options.quick else "bench") / name
+
+
+def trained(name: str, options: Options) -> Path:
+    """The folder of a finished run, trained now if it is not there."""
+    path = folder(name, options)
+    if not (path / "cpu.json").exists():
+        if JOBS[name].after:
+            trained(JOBS[name].after, options)
+        flags = {"data": options.data, "runs": options.runs, "minutes": options.minutes, "only": name}
+        command = [sys.executable, "-m", "benchmarks", "train", *(["--quick"] if options.quick else [])]
+        command += [f"--{key}={value}" for key, value in flags.items() if value is not None]
+        one = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".log").open("w") as log:
+            done = subprocess.run(
+                [*command, "--threads=1"], cwd=ROOT, env={**os.environ, **one}, stdout=log, stderr=log, check=False
+            )
+        if done.returncode:
+            raise RuntimeError(f"training {name} failed; its output is in {path.with_suffix('.log')}")
+    return path
+
+
+def cpu(name: str, options: Options) -> dict[str, float]:
+    """What a run cost: CPU minutes (its own, and with the run it stands on), wall minutes, images."""
+    return json.loads((trained(name, options) / "cpu.json").read_text())
+
+
+def run(options: Options) -> None:
+    """Train one job here (`--only`), or all of them, as many at once as there are cores."""
+    if options.only:
+        _train(options.only, options)
+        return
+    training_file(options)
+    needed = {job.after for job in JOBS.values()}
+    with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as lanes:
+        list(lanes.map(lambda name: trained(name, options), [name for name in JOBS if name not in needed]))
+    table = [{"run": name, "family": JOBS[name].family, **cpu(name, options)} for name in JOBS]
+    record("train", {}, options, table=table, claim="What the runs of the other benchmarks cost.")
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of the compilers that it started."""
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in usage)
+
+
+def _train(name: str, options: Options) -> None:
+    from oneprior.training import train_iter
+
+    job, path = JOBS[name], folder(name, options)
+    shutil.rmtree(path, ignore_errors=True)
+    settings = {"seed": 0, "tracker": "none", "checkpoint_every": 12_800, **job.settings}
+    if job.after:
+        settings["autoencoder"] = str(trained(job.after, options))
+    if options.quick:
+        settings["images"] = 256
+    elif job.minutes:
+        settings["minutes"] = job.minutes if options.minutes is None else options.minutes * job.minutes / 30
+    before = cpu(job.after, options)["total_cpu_minutes"] if job.after else 0.0
+    start, progress, marks = time.time(), None, [share for share in SNAPSHOTS if name in ("diffusion", "ldm")]
+    _budget_counts_cpu_time()
+    for progress in train_iter(job.family, data=training_file(options), out=path, **settings):
+        if marks and progress.fraction >= marks[0]:
+            _snapshot(path, path.with_name(f"{name}@{round(100 * marks.pop(0))}"))
+    cost = cpu_seconds() / 60
+    figures = {
+        "cpu_minutes": round(cost, 2),
+        "total_cpu_minutes": round(cost + before, 2),
+        "wall_minutes": round((time.time() - start) / 60, 2),
+        "images": progress.images if progress else 0,
+    }
+    (path / "cpu.json").write_text(json.dumps(figures))
+
+
+def _budget_counts_cpu_time() -> None:
+    """The clock of `minutes` becomes the CPU time of this process, and everything before the first step is charged."""
+    from oneprior.training import loop
+
+    readings = chain([0.0], iter(cpu_seconds, None))
+    setattr(loop, "time", SimpleNamespace(perf_counter=lambda: next(readings)))  # noqa: B010 (no such thing to a type checker)
+
+
+def _snapshot(path: Path, target: Path) -> None:
+    """The averaged weights of the newest checkpoint, as a run of their own."""
+    from oneprior.training.checkpoint import Checkpoints
+    from oneprior.training.folder import CONFIG, WEIGHTS, write_tensors
+
+    checkpoint = Checkpoints(path / "checkpoint").newest()
+    if checkpoint is not None:
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path / CONFIG, target / CONFIG)
+        write_tensors(target / WEIGHTS, checkpoint.kept, {"images": checkpoint.counters.images})

@@ -139,9 +139,7 @@ class ConvDecoder(nn.Module):
         top, conv = widths[-1], _CONV[dims]
         self.stem: nn.Module = conv(latent, top, 3, padding=1)
         if vector:
-            self.stem = nn.Sequential(
-                nn.Linear(latent, top * self.grid.numel()), nn.Unflatten(1, (top, *self.grid))
-            )
+            self.stem = nn.Sequential(nn.Linear(latent, top * self.grid.numel()), nn.Unflatten(1, (top, *self.grid)))
         self.told = nn.Linear(told, top) if told else None
         layers: list[nn.Module] = [Residual(dims, top)]
         thin = max(8, width // 2)

@@ -14,8 +14,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
+
+from oneprior.core import Rows
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -79,8 +82,6 @@ class RandomFeatures(nn.Module):
 
     def __init__(self, event_shape: torch.Size | tuple[int, ...], width: int = 16, seed: int = 0) -> None:
         super().__init__()
-        from oneprior.core import Rows
-
         dims, channels = len(event_shape) - 1, event_shape[0]
         self.function = (F.conv1d, F.conv2d, F.conv3d)[dims - 1]
         for name, a, b in (("first", channels, width), ("second", width, 2 * width)):
@@ -91,3 +92,47 @@ class RandomFeatures(nn.Module):
         """(n, *event_shape) -> two maps, at full and half resolution."""
         first = F.leaky_relu(self.function(x, self.get_buffer("first"), padding=1), 0.2)
         return [first, F.leaky_relu(self.function(first, self.get_buffer("second"), stride=2, padding=1), 0.2)]
+
+
+class Sharpness(nn.Module):
+    """The two terms together, with their weights; without a weight, nothing is built.
+
+    Args:
+        event_shape: (channels, *space).
+        adversarial: weight of the critic's term; 0 for none.
+        perceptual: weight of the distance between features; 0 for none.
+        features: the network that sees; `RandomFeatures` by default.
+    """
+
+    def __init__(
+        self,
+        event_shape: torch.Size | tuple[int, ...],
+        adversarial: float = 0.0,
+        perceptual: float = 0.0,
+        features: Features | None = None,
+    ) -> None:
+        super().__init__()
+        self.adversarial, self.perceptual = adversarial, perceptual
+        self.critic = PatchCritic(event_shape) if adversarial > 0 else None
+        self.features = (features or RandomFeatures(event_shape)) if perceptual > 0 else None
+
+    def critic_loss(self, x: Tensor, reconstruction: Tensor) -> Tensor:
+        """(n, *event_shape) twice -> (n,)."""
+        assert self.critic is not None
+        return critic_hinge(self.critic(x), self.critic(reconstruction.detach()))
+
+    def terms(self, x: Tensor, reconstruction: Tensor, *, adversarial: bool = True) -> dict[str, Tensor]:
+        """The weighted terms that a decoder minimises, each (n,); the critic's weights get no gradient.
+
+        Args:
+            x: events, (n, *event_shape).
+            reconstruction: (n, *event_shape).
+            adversarial: whether the critic's term counts already.
+        """
+        terms = {}
+        if self.critic is not None and adversarial:
+            frozen = {name: p.detach() for name, p in self.critic.named_parameters()}
+            terms["adversarial"] = -self.adversarial * functional_call(self.critic, frozen, (reconstruction,)).mean(1)
+        if self.features is not None:
+            terms["perceptual"] = self.perceptual * feature_distance(self.features, x, reconstruction)
+        return terms

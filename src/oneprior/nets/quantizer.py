@@ -88,6 +88,19 @@ class Quantizer(nn.Module):
         """sum_k weights_k e_k, for one-hot events or softer ones; (n, K, *grid) -> (n, d, *grid)."""
         return torch.einsum("nk...,kd->nd...", weights, self.codebook.to(weights.dtype))
 
+    def usage(self) -> Tensor:
+        """The share of codes that are alive, by their running counts; scalar in [0, 1]."""
+        return (self.counts > self.dead * self.counts.mean()).float().mean()
+
+    @torch.no_grad()
+    def adopt(self, codebook: Tensor) -> None:
+        """Take these codes, (K, d), as they are; the first batch will not replace them."""
+        if codebook.shape != self.codebook.shape:
+            raise ShapeError("codebook", codebook.shape, tuple(self.codebook.shape))
+        self.codebook.copy_(codebook)
+        self.sums.copy_(codebook * self.counts[:, None])
+        self.started.fill_(True)
+
     def forward(self, z: Tensor, rows: Rows | None = None) -> Quantized:
         """Quantise; in training mode with `rows`, update the running means first on nothing but this batch.
 

@@ -17,6 +17,7 @@ class VAEConfig:
         downsample: the latent grid is the event divided by this power of two.
         width: channels after the first halving (hidden units / 8 of "mlp").
         blocks: residual blocks at each size.
+        encoder_noise: deviation of the noise on what the encoder sees in training, against memorising; not with `spatial`.
         condition_dropout: share of rows whose conditions are withheld in training, so that p(x) is learned beside p(x | c).
         adversarial: weight of a critic of patches (VQGAN's term); 0 for none, and then there is no critic.
         perceptual: weight of a distance between features of a fixed random network; 0 for none.
@@ -31,6 +32,7 @@ class VAEConfig:
     downsample: int = 4
     width: int = 32
     blocks: int = 1
+    encoder_noise: float = 0.15
     condition_dropout: float = 0.1
     adversarial: float = 0.0
     perceptual: float = 0.0

@@ -1,0 +1,326 @@
+"""The vector-quantised autoencoder and the law of its codes (van den Oord, Vinyals, Kavukcuoglu 2017; Esser et al. 2021).
+
+An encoder turns an event into a grid of vectors, each is replaced by its nearest code, and a decoder turns the codes back:
+
+    loss = |x - f(e)|^2 + commitment |z - sg(e)|^2,
+
+the codebook following by running means (`nets.quantizer`). With a critic of patches and a distance between features it is
+the VQGAN. The prior is a causal transformer over the grid, whose conditionals are exact: x = f(codes), codes ~ p(codes).
+
+Codec and transformer are trained in one run, as two players: the codec never sees the transformer's loss, and the
+transformer never moves the codec. It starts when `prior_start` of the training is done and learns while the codes settle;
+no second run, no second pass over the data. Conditions go to the transformer, as part of its start token; the codec has none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from oneprior.core import ConditionSpec, InputError, Rows, ShapeError
+from oneprior.data.batch import Batch
+from oneprior.models.base import Model, Recipe, mean_over_rows
+from oneprior.models.conditions import bind, refuse_images, told_in_training
+from oneprior.models.configs.vqvae import VQVAEConfig
+from oneprior.nets.adversarial import ConditionVector, Given
+from oneprior.nets.autoencoder import ConvDecoder, ConvEncoder, DiffusersAutoencoder, diffusers_autoencoder, latent_grid
+from oneprior.nets.codec import Codec
+from oneprior.nets.patch_critic import Sharpness
+from oneprior.nets.quantizer import Quantized, Quantizer
+from oneprior.nets.transformer import Cache, CausalTransformer
+from oneprior.priors.pushforward import Pushforward
+from oneprior.priors.tokens import CausalTokenPrior
+
+if TYPE_CHECKING:
+    from diffusers import VQModel
+
+
+class VQVAE(Model):
+    """See the module.
+
+    Args:
+        config: settings.
+        event_shape: (channels, *space).
+        conditions: classes, vectors, token sequences, for the law of the codes.
+
+    Attributes:
+        grid: shape of the grid of codes.
+        latent_shape: of what is quantised, (latent, *grid).
+
+    Raises:
+        InputError: for an image condition, or a network that does not fit the events.
+    """
+
+    family: ClassVar[str] = "vqvae"
+    config: VQVAEConfig
+
+    def __init__(
+        self,
+        config: VQVAEConfig,
+        event_shape: torch.Size | tuple[int, ...],
+        conditions: tuple[ConditionSpec, ...] = (),
+    ) -> None:
+        super().__init__(config, event_shape, conditions)
+        refuse_images("vqvae", self.conditions)
+        self.grid = latent_grid(self.event_shape[1:], config.downsample)
+        self.latent_shape = torch.Size((config.latent, *self.grid))
+        self.encoder, self.decoder = self._parts()
+        self.quantizer = Quantizer(config.codes, config.latent, decay=config.decay, dead=config.dead)
+        self.sharpness = Sharpness(self.event_shape, config.adversarial, config.perceptual)
+        self.told = ConditionVector(self.conditions, 32)
+        self.transformer = CausalTransformer(
+            config.codes,
+            self.grid.numel(),
+            width=config.prior_width,
+            depth=config.prior_depth,
+            heads=config.prior_heads,
+            told=self.told.width,
+        )
+
+    def _parts(self) -> tuple[nn.Module, nn.Module]:
+        config, shape = self.config, self.event_shape
+        if config.network == "diffusers":
+            if len(shape) != 3:
+                raise InputError(
+                    f"network 'diffusers' serves 2-D events, and the events are {tuple(shape)}: take 'light'"
+                )
+            part = DiffusersAutoencoder(_diffusers_net(config, shape), shape)
+            part.net.quantize.requires_grad_(False)  # type: ignore[union-attr]  # the codes live in `self.quantizer`
+            return part, part
+        options: dict[str, Any] = {"downsample": config.downsample, "width": config.width, "blocks": config.blocks}
+        return ConvEncoder(shape, config.latent, **options), ConvDecoder(shape, config.latent, **options)
+
+    @property
+    def players(self) -> Mapping[str, list[nn.Parameter]]:
+        """ "critic" where there is one, "codec", and "prior" where one is trained."""
+        players = {
+            "critic": list(self.sharpness.parameters()),
+            "codec": [*self.encoder.parameters(), *self.decoder.parameters()],
+            "prior": [*self.transformer.parameters(), *self.told.parameters()],
+        }
+        players["codec"] = list({id(p): p for p in players["codec"] if p.requires_grad}.values())
+        if self.config.prior_start >= 1:
+            del players["prior"]
+        return {name: parameters for name, parameters in players.items() if parameters}
+
+    def recipe(self, player: str) -> Recipe:
+        """A brisk Adam for the codec, a decayed one for the transformer."""
+        return {
+            "critic": Recipe(learning_rate=1e-3, betas=(0.5, 0.9), ema=0.0),
+            "codec": Recipe(learning_rate=2e-3),
+            "prior": Recipe(learning_rate=2e-3, betas=(0.9, 0.95), weight_decay=0.02),
+        }[player]
+
+    def forward(self, batch: Batch, player: str, rows: Rows) -> dict[str, Tensor]:
+        return {"critic": self._critic_losses, "codec": self._codec_losses, "prior": self._prior_losses}[player](
+            batch, rows
+        )
+
+    def _codec_losses(self, batch: Batch, rows: Rows) -> dict[str, Tensor]:
+        quantized = self._quantize(batch.x, rows)
+        reconstruction = self._decode(quantized.z)
+        error = (reconstruction - batch.x).square().flatten(1).mean(1)
+        losses = {
+            "reconstruction": mean_over_rows(error, batch),
+            "commitment": mean_over_rows(self.config.commitment * quantized.commitment, batch),
+            "metric/perplexity": quantized.perplexity,
+            "metric/codes_in_use": self.quantizer.usage(),
+        }
+        on = self.progress >= self.config.adversarial_start
+        for name, term in self.sharpness.terms(batch.x, reconstruction, adversarial=on).items():
+            # In units of the row's own error, so that one weight serves coarse and fine codecs alike.
+            losses[name] = mean_over_rows(term * error.detach(), batch)
+        return losses
+
+    def _critic_losses(self, batch: Batch, rows: Rows) -> dict[str, Tensor]:
+        with torch.no_grad():
+            reconstruction = self._decode(self._quantize(batch.x, None).z)
+        return {"critic": mean_over_rows(self.sharpness.critic_loss(batch.x, reconstruction), batch)}
+
+    def _prior_losses(self, batch: Batch, rows: Rows) -> dict[str, Tensor]:
+        """Cross-entropy in nats per code; nothing at all before `prior_start`."""
+        if self.progress < self.config.prior_start:
+            return {
+                "codes": sum((p.sum() for p in self.players["prior"]), torch.zeros((), device=batch.x.device)) * 0.0
+            }
+        with torch.no_grad():
+            codes = self._quantize(batch.x, None).codes.flatten(1)
+        given = told_in_training(batch, self.conditions, rows, self.config.condition_dropout)
+        logits = self.transformer(codes, self.told(given, len(batch)))
+        return {"codes": mean_over_rows(F.cross_entropy(logits.movedim(-1, 1), codes, reduction="none").mean(1), batch)}
+
+    def _quantize(self, x: Tensor, rows: Rows | None) -> Quantized:
+        return self.quantizer(self._encode(x), rows)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        encoder = self.encoder
+        return encoder.encode(x) if isinstance(encoder, DiffusersAutoencoder) else encoder(x)
+
+    def _decode(self, z: Tensor) -> Tensor:
+        decoder = self.decoder
+        return decoder.decode(z) if isinstance(decoder, DiffusersAutoencoder) else decoder(z)
+
+    def codes(self, x: Tensor) -> Tensor:
+        """The codes of events, (n, *event_shape) -> (n, *grid) int64.
+
+        Raises:
+            ShapeError: if x are no events of this model.
+        """
+        if x.shape[1:] != self.event_shape:
+            raise ShapeError("events to encode", x.shape, ("n", *self.event_shape))
+        with torch.no_grad():
+            return self._quantize(x, None).codes
+
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        """The events of codes, (n, *grid) int64 -> (n, *event_shape)."""
+        if codes.shape[1:] != self.grid:
+            raise ShapeError("codes to decode", codes.shape, ("n", *self.grid))
+        return self._decode(self.quantizer.lookup(codes))
+
+    def prior(
+        self,
+        condition: Mapping[str, Tensor] | None = None,
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        cfg_scale: float = 1.0,
+    ) -> Pushforward:
+        """The law of x: the decoder of one-hot codes, over the transformer's law of the codes.
+
+        Args:
+            condition: what is told, one row each or one for all.
+            temperature: of every conditional of the codes.
+            top_k: keep the k likeliest codes of every conditional; 0 for all.
+            cfg_scale: 1 for p(codes | c); s > 1 sharpens every conditional to p(. | c)^s p(.)^(1 - s), normalised
+                (Ho and Salimans 2022).
+
+        Raises:
+            InputError: where the codec was trained without a prior, or a setting is out of its range.
+        """
+        if self.config.prior_start >= 1:
+            raise InputError("this vqvae was trained as a codec alone (prior_start=1): train an ldm on it, or a prior")
+        network = _Bound(self, bind(condition, self.conditions, self.device), cfg_scale if condition else 1.0)
+        law = CausalTokenPrior(
+            network, self.config.codes, self.grid, temperature=temperature, top_k=top_k, device=self.device
+        )
+        return Pushforward(law, lambda onehot: self._decode(self.quantizer.mix(onehot)), self.event_shape)
+
+    def codec(self) -> Codec:
+        """x -> what is quantised; z -> nearest codes -> x. The latents as they are, not scaled."""
+        return _QuantizedCodec(self)
+
+    def preview(self, rows: Rows, batch: Batch | None = None) -> dict[str, Tensor]:
+        """Draws once the prior has begun; events and their reconstructions."""
+        pictures = {}
+        if self.config.prior_start < 1 and (self.progress > self.config.prior_start or batch is None):
+            pictures["samples"] = self.prior().sample(rows)
+        if batch is not None:
+            with torch.no_grad():
+                pictures |= {"data": batch.x, "reconstructions": self.decode_codes(self.codes(batch.x))}
+        return pictures
+
+    @classmethod
+    def from_diffusers(cls, net: VQModel, event_shape: torch.Size | tuple[int, ...]) -> Self:
+        """A codec, without a prior, made of a diffusers `VQModel`, its weights copied."""
+        config = cast(Any, net).config
+        model = cls(
+            VQVAEConfig(
+                codes=config["num_vq_embeddings"],
+                latent=config["vq_embed_dim"] or config["latent_channels"],
+                network="diffusers",
+                downsample=1 << (len(config["block_out_channels"]) - 1),
+                prior_start=1.0,
+                pretrained=json.dumps(dict(config)),
+            ),
+            event_shape,
+        )
+        cast(DiffusersAutoencoder, model.encoder).net.load_state_dict(net.state_dict())
+        model.quantizer.adopt(cast(Any, net).quantize.embedding.weight.detach())
+        return model
+
+    def to_diffusers(self) -> VQModel:
+        """A copy of encoder, codebook and decoder as diffusers' `VQModel`.
+
+        Raises:
+            InputError: where the network is not diffusers' own.
+        """
+        if not isinstance(self.encoder, DiffusersAutoencoder):
+            raise InputError(
+                f"this autoencoder's network is {self.config.network!r}, which diffusers cannot read: "
+                "train the autoencoder with network='diffusers' to export it"
+            )
+        net = cast(Any, self.encoder.net)
+        copy = type(net).from_config(net.config)
+        copy.load_state_dict(net.state_dict())
+        copy.quantize.embedding.weight.data.copy_(self.quantizer.codebook)
+        return copy
+
+
+class _Bound:
+    """The transformer with its conditions bound; with cfg_scale != 1, guided conditionals."""
+
+    def __init__(self, model: VQVAE, given: Given, cfg_scale: float) -> None:
+        self.model, self.given, self.scale = model, given, cfg_scale
+
+    def _told(self, n: int) -> Tensor | None:
+        told = self.model.told(self.given.cycle(n), n)
+        if self.scale == 1.0 or told is None:
+            return told
+        return torch.cat([told, cast(Tensor, self.model.told(Given(), n))])
+
+    def _twice(self, codes: Tensor) -> Tensor:
+        return codes if self.scale == 1.0 else torch.cat([codes, codes])
+
+    def _guide(self, logits: Tensor) -> Tensor:
+        if self.scale == 1.0:
+            return logits
+        told, untold = logits.log_softmax(-1).chunk(2)
+        return untold + self.scale * (told - untold)
+
+    def logits(self, codes: Tensor) -> Tensor:
+        return self._guide(self.model.transformer(self._twice(codes), self._told(len(codes))))
+
+    def begin(self, n: int) -> tuple[Tensor, Cache]:
+        logits, cache = self.model.transformer.begin(n * (1 if self.scale == 1.0 else 2), self._told(n))
+        return self._guide(logits), cache
+
+    def advance(self, codes: Tensor, state: Cache) -> tuple[Tensor, Cache]:
+        logits, cache = self.model.transformer.advance(self._twice(codes), state)
+        return self._guide(logits), cache
+
+
+class _QuantizedCodec(Codec):
+    """A VQVAE read as a pair of maps: continuous latents, quantised on the way back (Rombach et al. 2022, VQ-reg)."""
+
+    def __init__(self, model: VQVAE) -> None:
+        super().__init__()
+        self.model, self.latent_shape = model, model.latent_shape
+
+    def encode(self, x: Tensor) -> Tensor:
+        if x.shape[1:] != self.model.event_shape:
+            raise ShapeError("events to encode", x.shape, ("n", *self.model.event_shape))
+        return self.model._encode(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.model._decode(self.model.quantizer(z).z)
+
+
+def _diffusers_net(config: VQVAEConfig, event_shape: torch.Size) -> VQModel:
+    if config.pretrained:
+        from diffusers import VQModel
+
+        return cast("VQModel", VQModel.from_config(json.loads(config.pretrained)))
+    net = diffusers_autoencoder(
+        event_shape[0],
+        config.latent,
+        downsample=config.downsample,
+        width=config.width,
+        blocks=config.blocks,
+        codes=config.codes,
+    )
+    return cast("VQModel", net)

@@ -1,18 +1,18 @@
 """Generative adversarial networks: x = G(z), learned from a critic that tells real events from generated ones.
 
 Three choices are separate here. The *game* (`objective`): `oneprior.models.adversarial_losses`; the default is the
-relativistic game with R1 and R2 of R3GAN (Huang, Gokaslan, Kuleshov and Tompkin 2024), whose weight gamma falls on a cosine
-as the training goes on. The *networks* (`network`): R3GAN-style convolutional ones for lines, pictures and volumes,
-StyleGAN2 (Karras et al. 2020), the networks of Goodfellow et al. 2014, or small perceptrons. The *augmentation* of what the
-critic sees (`augment`): adaptive (Karras et al. 2020b) where data are few.
+relativistic game with R1 and R2 of R3GAN (Huang, Gokaslan, Kuleshov and Tompkin 2024), whose weight gamma falls on a
+cosine as the training goes on. The *networks* (`network`): R3GAN-style convolutional ones for lines, pictures and
+volumes, StyleGAN2 (Karras et al. 2020), the networks of Goodfellow et al. 2014, or small perceptrons. The
+*augmentation* of what the critic sees (`augment`): adaptive (Karras et al. 2020b) where data are few.
 
-`GAN.prior` gives the law as a map of Gaussian noise, in one of three spaces: "z", the generator as it was trained; "w", for
-StyleGAN2, where w is taken as Gaussian with the mean and covariance that the mapping network gives it, a flatter space to
-invert in; and "w+", with one w per layer, which reaches more pictures than the generator was trained to make. The last two
-are other laws than that of "z", near it.
+`GAN.prior` gives the law as a map of Gaussian noise, in one of three spaces: "z", the generator as it was trained;
+"w", for StyleGAN2, where w is taken as Gaussian with the mean and covariance that the mapping network gives it, a
+flatter space to invert in; and "w+", with one w per layer, which reaches more pictures than the generator was trained
+to make. The last two are other laws than that of "z", near it.
 
-The critic's step needs second derivatives, so it is never compiled. Each `forward` computes gradients for the one player's
-parameters only.
+The critic's step needs second derivatives, so it is never compiled. Each `forward` computes gradients for the one
+player's parameters only.
 """
 
 from __future__ import annotations
@@ -133,10 +133,15 @@ class GAN(Model):
             penalties = gradient_penalty(d_real + d_fake, real, fake) if both else gradient_penalty(d_real, real)
             for name, penalty in zip(("r1", "r2"), penalties, strict=False):
                 losses[name] = weight * mean_over_rows(penalty, batch)
-        middle = 0.5 * (d_real.detach().mean() + d_fake.detach().mean())
-        self.augment.observe(d_real.detach() - middle, len(batch))
-        metrics = {"gap": (d_real - d_fake).detach().mean(), "overfitting": self.augment.overfitting.clone()}
-        return losses | {f"metric/{k}": v for k, v in (metrics | {"augment_p": self.augment.p.clone()}).items()}
+        d_real, d_fake = d_real.detach(), d_fake.detach()
+        centred = d_real - 0.5 * (d_real.mean() + d_fake.mean())
+        if self.config.augment != "ramp" and bool(self.augmenting):
+            self.augment.observe(centred)
+        return losses | {
+            "metric/gap": (d_real - d_fake).mean(),
+            "metric/overfitting": centred.sign().mean(),
+            "metric/augment_p": self.augment.p.clone(),
+        }
 
     def _generator_step(self, batch: Batch, given: Given, rows: Rows) -> dict[str, Tensor]:
         config = self.config
@@ -192,7 +197,7 @@ class GAN(Model):
         mapping.w_avg.lerp_(total[:-1] / total[-1], 1.0 - _STYLE_MEMORY)
 
     def _path_length(self, given: Given, rows: Rows) -> Tensor:
-        """(|J_w' y| - a)^2 for random pictures y, a the running mean (Karras et al. 2020, equation 4), on half the rows."""
+        """(|J_w' y| - a)^2, y random pictures, a the running mean, on half the rows (Karras et al. 2020, eq. 4)."""
         assert isinstance(self.generator, StyleGenerator)
         half = rows.stream("path").take(slice(0, max(1, len(rows) // 2)))
         given = Given(

@@ -1,8 +1,8 @@
 """What a generator and a critic are, and how both are told conditions.
 
 A generator maps a latent z and what is given to an event; a critic maps an event and what is given to one logit. Each
-player owns its own embedding of the conditions, and each embedding has one learned "absent" value, so that one pair of
-networks holds p(x | c) for every subset of the conditions, p(x) among them.
+player owns its own embedding of the conditions, and each embedding has one learned "absent" value, so that one pair
+of networks holds p(x | c) for every subset of the conditions, p(x) among them.
 
 Labels, vectors and token sequences become one vector (their embeddings are added; tokens are averaged). The generator
 reads it beside z. The critic takes its inner product with the features (the projection of Miyato and Koyama 2018,
@@ -157,18 +157,22 @@ def check_given(given: Given, conditions: tuple[ConditionSpec, ...]) -> None:
             )
         spec = known[name]
         if spec.kind == "class":
+            low, high = (int(value.min()), int(value.max())) if value.numel() else (0, 0)
             if value.dim() != 1:
                 raise ShapeError(f"condition {name!r}", value.shape, "(n,)", "Give one class number per row.")
-            if value.numel() and (int(value.min()) < 0 or int(value.max()) >= spec.classes):
-                raise InputError(
-                    f"condition {name!r}: classes are 0 .. {spec.classes - 1}, got {int(value.min())} .. {int(value.max())}"
-                )
-        elif spec.kind == "vector" and tuple(value.shape[1:]) != spec.shape:
+            if low < 0 or high >= spec.classes:
+                raise InputError(f"condition {name!r}: classes are 0 .. {spec.classes - 1}, got {low} .. {high}")
+        elif value.dim() != len(spec.shape) + 1 or not all(
+            given == needed for given, needed in zip(value.shape[1:], _fixed(spec), strict=True) if needed
+        ):
             raise ShapeError(f"condition {name!r}", value.shape, ("n", *spec.shape))
-        elif spec.kind == "image" and (value.dim() != len(spec.shape) + 1 or value.shape[1] != spec.shape[0]):
-            raise ShapeError(f"condition {name!r}", value.shape, ("n", *spec.shape))
-        elif spec.kind == "tokens" and (value.dim() != 3 or value.shape[2] != spec.shape[1]):
-            raise ShapeError(f"condition {name!r}", value.shape, ("n", *spec.shape))
+
+
+def _fixed(spec: ConditionSpec) -> tuple[int, ...]:
+    """The shape, with 0 where any size will do: images of any resolution, sequences of any length."""
+    if spec.kind == "image":
+        return (spec.shape[0], *[0] * (len(spec.shape) - 1))
+    return (0, spec.shape[1]) if spec.kind == "tokens" else spec.shape
 
 
 def resize(x: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:

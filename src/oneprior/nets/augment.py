@@ -1,20 +1,21 @@
 """Adaptive discriminator augmentation: what lets a critic learn from few events without learning them by heart.
 
-Karras, Aittala, Hellsten, Laine, Lehtinen and Aila 2020, "Training generative adversarial networks with limited data".
-The critic never sees an event as it is: real and generated ones pass through the same random transformations, each of
-which is applied with probability p. Because p < 1 leaves part of the events alone, the transformation of *distributions*
-is invertible, so that the generator still learns the law of the untransformed events (section 2.2; it does not leak for p up
-to about 0.8). How large p must be is read off the critic itself: r = E[sign D(real)] grows towards 1 as it overfits, and p
-follows, up where r is above the target 0.6 and down where it is below.
+Karras, Aittala, Hellsten, Laine, Lehtinen and Aila 2020, "Training generative adversarial networks with limited
+data". The critic never sees an event as it is: real and generated ones pass through the same random transformations,
+each of which is applied with probability p. Because p < 1 leaves part of the events alone, the transformation of
+*distributions* is invertible, so that the generator still learns the law of the untransformed events (section 2.2; it
+does not leak for p up to about 0.8). How large p must be is read off the critic itself: r = E[sign D(real)] grows
+towards 1 as it overfits, and p follows, up where r is above the target 0.6 and down where it is below.
 
-A relativistic critic fixes its logits only up to a constant, so the sign is taken of D(real) - (E D(real) + E D(fake)) / 2,
-which for a critic that is centred at zero is the paper's statistic.
+A relativistic critic fixes its logits only up to a constant, so the sign is taken of D(real) - (E D(real) + E
+D(fake)) / 2, which for a critic that is centred at zero is the paper's statistic.
 
-Five steps, in this order: `blit` (flips, quarter turns of square pictures, integer shifts up to 1/8; exact), `geometric`
-(scale, rotation, stretch, fractional shift as one affine map, with bilinear interpolation and reflection; 2-D), `colour`
-(brightness, contrast, inversion; for RGB also hue and saturation), `noise`, `cutout`. Lines and volumes have flips and
-shifts along every axis. Departures from the paper: the warp does not filter at twice the resolution with wavelets, and
-penalties are taken at the critic's own input, after augmentation (a warp has no second derivative in torch).
+Five steps, in this order: `blit` (flips, quarter turns of square pictures, integer shifts up to 1/8; exact),
+`geometric` (scale, rotation, stretch, fractional shift as one affine map, with bilinear interpolation and reflection;
+2-D), `colour` (brightness, contrast, inversion; for RGB also hue and saturation), `noise`, `cutout`. Lines and
+volumes have flips and shifts along every axis. Departures from the paper: the warp does not filter at twice the
+resolution with wavelets, and penalties are taken at the critic's own input, after augmentation (a warp has no second
+derivative in torch).
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Augment(nn.Module):
         self.dims = len(event_shape) - 1
         self.target, self.images = target, images
         self.register_buffer("p", torch.zeros([]))
-        self.register_buffer("signs", torch.zeros(3))  # sum of signs, their number, images since the last change
+        self.register_buffer("signs", torch.zeros(2))  # their sum and their number since the last change of p
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
         """(n, *event_shape) to the same; row i depends on rows.index[i] alone."""
@@ -75,25 +76,20 @@ class Augment(nn.Module):
         return x
 
     @torch.no_grad()
-    def observe(self, centred: Tensor, images: int) -> None:
+    def observe(self, centred: Tensor) -> None:
         """Take note of the critic's centred logits on real events, (n,), over all processes."""
-        seen = torch.stack([centred.sign().sum(), centred.new_tensor(centred.numel()), centred.new_tensor(images)])
+        seen = torch.stack([centred.sign().sum(), centred.new_tensor(float(centred.numel()))])
         self.signs += sum_over_processes(seen.to(self.signs))
 
     @torch.no_grad()
     def adapt(self) -> None:
-        """Move p by (images since the last change) / `images`, up where r > target, down where r < target."""
-        total, count, images = self.signs.tolist()
+        """Move p by (events seen since the last change) / `images`, up where r > target, down where r < target."""
+        total, count = self.signs.tolist()
         if count == 0:
             return
-        step = math.copysign(images / self.images, total / count - self.target)
+        step = math.copysign(count / self.images, total / count - self.target)
         self.p.add_(step).clamp_(0.0, 1.0)
         self.signs.zero_()
-
-    @property
-    def overfitting(self) -> Tensor:
-        """r = E[sign] since the last change of p, in [-1, 1]; 0 before anything was seen."""
-        return self.signs[0] / self.signs[1].clamp_min(1.0)
 
 
 def sum_over_processes(value: Tensor) -> Tensor:
@@ -164,7 +160,7 @@ def _rotation(angle: Tensor) -> Tensor:
 
 
 def _colour(x: Tensor, p: float, rows: Rows) -> Tensor:
-    """Brightness + N(0, 0.2), contrast x 2^N(0, 0.5), inversion; for RGB hue by any angle and saturation x 2^N(0, 1)."""
+    """Brightness + N(0, 0.2), contrast x 2^N(0, 0.5), inversion; for RGB hue and saturation x 2^N(0, 1)."""
     n, channels = x.shape[:2]
     chance, u = _uniform(rows, x, 5), _uniform(rows, x, 2)
     normal = rows.normal(3).to(x)

@@ -10,11 +10,12 @@ modern residual network in its place. What is kept here:
   layers of each are scaled by L^(-1/4), and the last is zero, so that every block starts as the identity;
 - leaky rectifiers with a bias each, and nothing non-linear on the residual trunk;
 - linear resampling between levels, never strided convolution;
-- a learned picture at the coarsest level, multiplied channel by channel by a linear map of z; the critic ends with its
-  mirror, one learned picture a channel that is correlated with the features.
+- a learned picture at the coarsest level, multiplied channel by channel by a linear map of z; the critic ends with
+  its mirror, one learned picture a channel that is correlated with the features.
 
-Departures: sizes are halved axis by axis until at most 6 are left, so that any event has a start (the paper has powers of
-two); and channels double at each coarser level instead of being constant, since the finest level costs most.
+Departures: sizes are halved axis by axis until at most 6 are left, so that any event has a start (the paper has
+powers of two); and channels double at each coarser level instead of being constant, since the finest level costs
+most.
 """
 
 from __future__ import annotations

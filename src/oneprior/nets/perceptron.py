@@ -1,10 +1,10 @@
 """Fully connected players: a small pair for events of a few numbers, and the pair of the first GAN paper.
 
-`GoodfellowGenerator` and `GoodfellowCritic` are the networks with which Goodfellow et al. 2014 modelled MNIST, after the
-authors' settings (github.com/goodfeli/adversarial, mnist.yaml): uniform noise on [-sqrt 3, sqrt 3], two layers of 1200
-rectifiers and a sigmoid; against it two layers of 240 maxout units of 5 pieces (Goodfellow et al. 2013), dropout that keeps
-0.8 of the pixels and 0.5 of the units, scaled up when training. Weights start uniform in +-0.05 and +-0.005, and the last
-bias of the generator at the logit of the data's mean.
+`GoodfellowGenerator` and `GoodfellowCritic` are the networks with which Goodfellow et al. 2014 modelled MNIST, after
+the authors' settings (github.com/goodfeli/adversarial, mnist.yaml): uniform noise on [-sqrt 3, sqrt 3], two layers of
+1200 rectifiers and a sigmoid; against it two layers of 240 maxout units of 5 pieces (Goodfellow et al. 2013), dropout
+that keeps 0.8 of the pixels and 0.5 of the units, scaled up when training. Weights start uniform in +-0.05 and
++-0.005, and the last bias of the generator at the logit of the data's mean.
 """
 
 from __future__ import annotations

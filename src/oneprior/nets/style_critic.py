@@ -1,11 +1,11 @@
 """The critic of StyleGAN2: residual blocks that halve the picture, minibatch statistics, a projection head.
 
-Karras et al. 2020 (residual critic, section 4.1) and Karras et al. 2018 ("Progressive growing", section 3: the standard
-deviation over a group of rows as one more channel, so that a generator without variety is found out by it).
+Karras et al. 2020 (residual critic, section 4.1) and Karras et al. 2018 ("Progressive growing", section 3: the
+standard deviation over a group of rows as one more channel, so that a generator without variety is found out by it).
 
-Groups are of consecutive rows within one process. Under data-parallel training each process has groups of its own, as in
-the official code: the statistic is a feature and not an estimate that gains from more rows, and the loss stays a mean
-over groups.
+Groups are of consecutive rows within one process. Under data-parallel training each process has groups of its own, as
+in the official code: the statistic is a feature and not an estimate that gains from more rows, and the loss stays a
+mean over groups.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class CriticBlock(nn.Module):
 
 
 def minibatch_deviation(x: Tensor, group: int) -> Tensor:
-    """The standard deviation over each group of rows, averaged over channels and places; (n, c, h, w) -> (n, 1, h, w)."""
+    """The deviation over each group of rows, averaged over channels and places; (n, c, h, w) -> (n, 1, h, w)."""
     n = x.shape[0]
     size = next(g for g in range(min(group, n), 0, -1) if n % g == 0)
     grouped = x.unflatten(0, (-1, size))

@@ -1,16 +1,16 @@
 """The generator of StyleGAN2: z -> mapping network -> w -> modulated synthesis with noise, in the official layout.
 
-A network of fully connected layers maps z, brought to unit length per entry, to a style w; the picture is built from a
-learned constant by modulated convolutions, each of which reads w through an affine map, and each level adds its own
+A network of fully connected layers maps z, brought to unit length per entry, to a style w; the picture is built from
+a learned constant by modulated convolutions, each of which reads w through an affine map, and each level adds its own
 picture to the doubled picture of the level below (skip architecture). Every convolution also adds one plane of noise,
 scaled by a learned strength that starts at zero: pores and hair that no style should have to describe.
 
 The names of parameters and buffers are those of the official networks (`mapping.fc0.weight`,
-`synthesis.b16.conv0.affine.weight`, ...), and the functions agree to rounding, so that official weights load; only labels
-are embedded differently (an embedding's row is the official column over sqrt(classes), plus the bias).
+`synthesis.b16.conv0.affine.weight`, ...), and the functions agree to rounding, so that official weights load; only
+labels are embedded differently (an embedding's row is the official column over sqrt(classes), plus the bias).
 
-Truncation (Karras et al. 2019, section 2.2 and appendix B): w' = w_avg + psi (w - w_avg), with w_avg the running mean of w
-over training, trades diversity for typicality.
+Truncation (Karras et al. 2019, section 2.2 and appendix B): w' = w_avg + psi (w - w_avg), with w_avg the running mean
+of w over training, trades diversity for typicality.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Mapping(nn.Module):
         z = Rows(samples, seed=0, stream="moments of w", device=self.w_avg.device).normal(self.fc0_inputs)
         k = max([v.shape[0] for v in given.values.values()], default=1)
         told = self.embed(given, k)
-        kinds, place = (None, None) if told is None else torch.unique(told, dim=0, return_inverse=True)
+        place = None if told is None else torch.unique(told, dim=0, return_inverse=True)[1]
         means, roots = [], []
         for i in range(1 if place is None else int(place.max()) + 1):  # over distinct conditions, not rows
             if place is None:
@@ -209,16 +209,18 @@ class SynthesisBlock(nn.Module):
         self.register_buffer("resample_filter", resample_filter(), persistent=False)
 
     def forward(
-        self, h: Tensor | None, picture: Tensor | None, ws: Tensor, noise: list[Tensor | None]
+        self, below: Tensor | None, picture: Tensor | None, ws: Tensor, noise: list[Tensor | None]
     ) -> tuple[Tensor, Tensor]:
         w = ws.unbind(1)
-        if h is None:
-            h = self.const.expand(ws.shape[0], -1, -1, -1)
+        if below is None:
+            h: Tensor = self.const.expand(ws.shape[0], -1, -1, -1)
         else:
-            h = self.conv0(h, w[0], noise[0])
+            h = self.conv0(below, w[0], noise[0])
         h = self.conv1(h, w[-2], noise[-1])
         own = self.torgb(h, w[-1])
-        return h, own if picture is None else upsample2(picture, self.resample_filter) + own
+        if picture is not None:
+            own = own + upsample2(picture, self.resample_filter)
+        return h, own
 
 
 class StyledConv(nn.Module):

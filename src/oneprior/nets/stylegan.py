@@ -1,17 +1,17 @@
 """The layers of StyleGAN2: equalised learning rates, exact FIR resampling, modulated convolution.
 
-Karras, Laine, Aittala, Hellsten, Lehtinen and Aila 2020, "Analyzing and improving the image quality of StyleGAN".
-The weights of every layer are stored as N(0, 1) and multiplied by 1 / sqrt(inputs) when they are used (He's start moved
+Karras, Laine, Aittala, Hellsten, Lehtinen and Aila 2020, "Analyzing and improving the image quality of StyleGAN". The
+weights of every layer are stored as N(0, 1) and multiplied by 1 / sqrt(inputs) when they are used (He's start moved
 from the start into the forward pass), so that Adam gives all layers the same relative step.
 
-A style scales the input channels of a convolution, and demodulation divides each output channel by the norm of its scaled
-weights, which keeps unit variance without looking at the features (section 2.2, equations 1 to 3). Here the scales are
-put on the features instead of on the weights: s_i scales input channel i before, and
-d_j = (sum_{i,k} (s_i w_{jik})^2 + 1e-8)^(-1/2) scales output channel j after one convolution that all rows share, the same
-function without a weight tensor per row.
+A style scales the input channels of a convolution, and demodulation divides each output channel by the norm of its
+scaled weights, which keeps unit variance without looking at the features (section 2.2, equations 1 to 3). Here the
+scales are put on the features instead of on the weights: s_i scales input channel i before, and d_j = (sum_{i,k} (s_i
+w_{jik})^2 + 1e-8)^(-1/2) scales output channel j after one convolution that all rows share, the same function without
+a weight tensor per row.
 
-Resampling by two uses the binomial filter [1, 3, 3, 1] / 8 in each axis, whose gain is one at every output sample of both
-maps (the polyphase parts of the doubled filter, [3, 1] / 4 and [1, 3] / 4, sum to one).
+Resampling by two uses the binomial filter [1, 3, 3, 1] / 8 in each axis, whose gain is one at every output sample of
+both maps (the polyphase parts of the doubled filter, [3, 1] / 4 and [1, 3] / 4, sum to one).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class EqualLinear(nn.Module):
 
 
 class EqualConv(nn.Module):
-    """Convolution kxk with equalised weights, at the same size or filtered and halved; (n, inputs, h, w) -> (n, outputs, ...).
+    """Convolution kxk with equalised weights, at the same size or filtered and halved; (n, c, h, w).
 
     Args:
         inputs: channels in.

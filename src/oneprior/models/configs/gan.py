@@ -18,7 +18,7 @@ class GANConfig:
             For "stylegan2" at the finest level too; up to sixteen times this, at most 512.
         blocks: residual blocks at each level ("conv"), hidden layers ("mlp").
         mapping_layers: depth of the mapping network ("stylegan2").
-        gamma: weight of the gradient penalty at the start; None takes one that suits the objective and the event's size.
+        gamma: weight of the gradient penalty at the start; None takes one that suits the objective and the event.
         gamma_end: the part of `gamma` that is left at the end, on a cosine ("relativistic" only).
         penalty_every: critic steps between penalties, each then counting that many times ("lazy").
         learning_rate: of both players; 0 takes the network's own.

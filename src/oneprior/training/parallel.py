@@ -1,0 +1,143 @@
+"""One process or many: who we are, where we compute, and what must be the same everywhere.
+
+accelerate tells the process its place (`accelerate launch`, torchrun, or nothing at all). Each process computes the
+losses of a contiguous share of the global batch; `DistributedDataParallel` averages the gradients (Li et al. 2020,
+arXiv:2006.15704), so that every process takes the same step as one process would with the whole batch. Where the launch
+asks for FSDP, parameters, gradients, optimiser state and averages are cut over the processes (Rajbhandari et al. 2020,
+arXiv:1910.02054; torch's `fully_shard`), and gathered to be written.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+
+class Team:
+    """The processes that train together; alone, it costs nothing.
+
+    Args:
+        device: "cpu", "cuda", ...; None lets accelerate choose.
+
+    Attributes:
+        rank: our number, 0 to size - 1.
+        size: number of processes.
+        device: where this process computes.
+        shards: whether parameters are cut over the processes (FSDP).
+    """
+
+    def __init__(self, device: torch.device | str | None = None) -> None:
+        from accelerate import PartialState
+        from accelerate.utils import DistributedType
+
+        wanted = None if device is None else torch.device(device)
+        state = PartialState(cpu=wanted is not None and wanted.type == "cpu") if _fits(wanted) else PartialState()
+        self.rank, self.size = state.process_index, state.num_processes
+        self.device = wanted if wanted is not None and self.size == 1 else torch.device(state.device or "cpu")
+        self.shards = state.distributed_type == DistributedType.FSDP or _asks_for_fsdp(self.size)
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that writes files."""
+        return self.rank == 0
+
+    def spread(self, model: nn.Module, losses: nn.Module) -> nn.Module:
+        """The losses module, made to average its gradients over the processes.
+
+        Args:
+            model: holds the parameters; it is on our device.
+            losses: the module that is called, which holds the model.
+        """
+        if self.size == 1:
+            return losses
+        if self.shards:
+            fully_shard(model)
+            return losses
+        where = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(
+            losses,
+            device_ids=where,
+            broadcast_buffers=False,
+            find_unused_parameters=True,
+            gradient_as_bucket_view=False,
+        )
+
+    @contextmanager
+    def alone(self, losses: nn.Module) -> Iterator[None]:
+        """Backward passes inside keep their gradients to this process (all but the last part of a step)."""
+        with losses.no_sync() if isinstance(losses, DistributedDataParallel) else nullcontext():
+            yield
+
+    @contextmanager
+    def whole_model(self, model: nn.Module) -> Iterator[None]:
+        """Inside, every parameter is whole, so that any method of the model can be called."""
+        if not isinstance(model, FSDPModule):
+            yield
+            return
+        model.unshard()
+        try:
+            yield
+        finally:
+            model.reshard()
+
+    def agree(self, value: float) -> float:
+        """The main process's value, on all."""
+        if self.size == 1:
+            return value
+        message = torch.tensor([value], dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(message, src=0)
+        return float(message.item())
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over processes."""
+        if self.size > 1:
+            torch.distributed.all_reduce(value)
+            value = value / self.size
+        return value
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.size > 1:
+            torch.distributed.barrier()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The whole of a tensor that may be cut over processes; every process must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def cut_like(tensor: Tensor, example: Tensor) -> Tensor:
+    """A whole tensor, cut over processes the way the example is."""
+    tensor = tensor.to(example.device)
+    if isinstance(example, DTensor):
+        return distribute_tensor(tensor, example.device_mesh, example.placements)
+    return tensor
+
+
+@contextmanager
+def unbothered() -> Iterator[None]:
+    """Without DDP's remark that every parameter was used after all."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+        yield
+
+
+def _fits(wanted: torch.device | None) -> bool:
+    """accelerate keeps one state a process; it cannot be asked for the CPU once it stands on another device."""
+    from accelerate.state import PartialState
+
+    known = PartialState._shared_state.get("device")
+    return wanted is None or wanted.type != "cpu" or known is None or known.type == "cpu"
+
+
+def _asks_for_fsdp(size: int) -> bool:
+    import os
+
+    return size > 1 and os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"

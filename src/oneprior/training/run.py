@@ -1,0 +1,208 @@
+"""A trained run: the folder as one object, and the way back to the user's units.
+
+run = load("runs/films")
+x = run.prior().sample(Rows(16, seed=0))
+run.save(x, "samples/")                    # 16-bit films again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oneprior.core import AffineMap, BadRunError, ConditionSpec, Geometry, InputError
+from oneprior.models import FAMILIES, family
+from oneprior.models.base import Model
+from oneprior.priors.base import Prior
+from oneprior.training.card import write_card
+from oneprior.training.checkpoint import Checkpoints
+from oneprior.training.folder import WEIGHTS, RunRecord, check_tensors, read_tensors, settings_from, write_tensors
+
+
+@dataclass(frozen=True)
+class Run:
+    """A model with everything its folder knows.
+
+    Args:
+        path: the run folder.
+        model: with the weights that the run keeps, in evaluation mode.
+        record: what config.json says.
+    """
+
+    path: Path
+    model: Model
+    record: RunRecord
+
+    @property
+    def family(self) -> str:
+        """The name of the family."""
+        return self.record.family
+
+    @property
+    def config(self) -> Any:
+        """The family's settings."""
+        return self.model.config
+
+    @property
+    def event_shape(self) -> torch.Size:
+        """(channels, *space) of one event."""
+        return self.model.event_shape
+
+    @property
+    def conditions(self) -> tuple[ConditionSpec, ...]:
+        """What the model can be told."""
+        return self.model.conditions
+
+    @property
+    def units(self) -> AffineMap:
+        """How x in [-1, 1] reads in the user's units."""
+        return self.record.units
+
+    @property
+    def geometry(self) -> Geometry:
+        """How an event is written back the way it came."""
+        return self.record.geometry
+
+    def prior(self, condition: Mapping[str, Any] | None = None, **options: Any) -> Prior:
+        """The law that was learned.
+
+        Args:
+            condition: tensors with one row each or one for all; for a class also its number or its name, for a vector
+                also a list of numbers.
+            options: the family's own (`steps`, `cfg_scale`, ...).
+        """
+        return self.model.prior(self._told(condition), **options)
+
+    def to_units(self, x: Tensor) -> Tensor:
+        """x in [-1, 1] -> the user's units."""
+        return self.units.to_units(x)
+
+    def save(self, x: Tensor, path: str | Path) -> list[Path]:
+        """Writes events (n, *event_shape) in [-1, 1] to files in the user's units, type and geometry."""
+        from oneprior.data import write_events
+
+        return write_events(x, path, self.units, self.geometry)
+
+    def _told(self, condition: Mapping[str, Any] | None) -> dict[str, Tensor] | None:
+        if condition is None:
+            return None
+        specs = {spec.name: spec for spec in self.conditions}
+        if strange := sorted(set(condition) - set(specs)):
+            raise InputError(f"the run knows no condition {', '.join(strange)}; it has {', '.join(specs) or 'none'}")
+        return {name: _tensor(value, specs[name], self.model.device) for name, value in condition.items()}
+
+
+def _tensor(value: Any, spec: ConditionSpec, device: torch.device) -> Tensor:
+    """A condition as the tensor that `Model.prior` takes."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if spec.kind == "class":
+        values = [value] if isinstance(value, int | str) else list(value)
+        numbers = [spec.names.index(v) if v in spec.names else _number(v, spec) for v in values]
+        return torch.tensor(numbers, device=device)
+    tensor = torch.as_tensor(value, dtype=torch.float32, device=device)
+    return tensor if tensor.dim() == len(spec.shape) + 1 else tensor.unsqueeze(0)
+
+
+def _number(value: Any, spec: ConditionSpec) -> int:
+    known = f"0 .. {spec.classes - 1}" + (f" ({', '.join(spec.names[:8])})" if spec.names else "")
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{spec.name} is a class {known}; got {value!r}") from None
+    if not 0 <= number < spec.classes:
+        raise InputError(f"{spec.name} is a class {known}; got {number}")
+    return number
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> Run:
+    """Open a run folder.
+
+    An unfinished run gives the averaged weights of its newest checkpoint.
+
+    Args:
+        path: the folder that `train` wrote.
+        device: where the model is put.
+
+    Raises:
+        BadRunError: missing, truncated, foreign, or of a newer version; names the file, the reason and the remedy.
+    """
+    folder = Path(path)
+    record = RunRecord.read(folder)
+    model = build(record, folder)
+    source, state = folder / WEIGHTS, {}
+    if not source.exists() and (checkpoint := Checkpoints(folder / "checkpoint").newest()):
+        source, state = folder / "checkpoint", checkpoint.kept
+    else:
+        state, _ = read_tensors(source)
+    check_tensors(source, state, model.state_dict())
+    model.load_state_dict(state)
+    model.progress = 1.0
+    return Run(folder, model.to(device).eval(), record)
+
+
+def build(record: RunRecord, folder: Path) -> Model:
+    """The model that a record describes, its weights not read yet."""
+    kind, _ = FAMILIES[record.family]
+    config = settings_from(kind, record.model, f"{folder}/config.json")
+    try:
+        return family(record.family)(config, torch.Size(record.event_shape), record.conditions)
+    except InputError as error:
+        raise BadRunError(f"{folder}/config.json describes no model that can be built: {error}") from None
+
+
+def save(
+    model: Model,
+    path: str | Path,
+    *,
+    units: AffineMap | None = None,
+    geometry: Geometry | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> Run:
+    """Write a model that was not trained here (an import, a hand-made one) as a run folder.
+
+    Args:
+        model: of a known family.
+        path: a folder that holds no run yet.
+        units: of the data it was trained on; [-1, 1] where None.
+        geometry: of these data.
+        data: what the card says of them ("path", "licence").
+    """
+    folder = Path(path)
+    refuse_existing(folder)
+    record = RunRecord(
+        family=model.family,
+        model=model.config_dict(),
+        event_shape=tuple(model.event_shape),
+        conditions=model.conditions,
+        units=units or AffineMap(),
+        geometry=geometry or Geometry(),
+        data=dict(data or {}),
+        finished=True,
+    )
+    write_run(folder, record, model.state_dict())
+    return Run(folder, model.eval(), record)
+
+
+def write_run(folder: Path, record: RunRecord, state: Mapping[str, Tensor]) -> None:
+    """The three files of a finished run: weights first, and config.json, which says that it is finished, last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder / WEIGHTS, state, {"family": record.family, "event_shape": list(record.event_shape)})
+    write_card(folder, record)
+    record.write(folder)
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raises `InputError` where a folder holds a run, or files that a run would overwrite."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give a folder for the run")
+    for name in ("config.json", WEIGHTS):
+        if (folder / name).exists():
+            raise InputError(
+                f"{folder} holds {name} already; give another --out, or --resume to go on with the run that is there"
+            )

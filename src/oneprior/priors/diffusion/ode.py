@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from oneprior.priors.base import NoisePrior
 from oneprior.priors.diffusion.samplers import DiffusionSampler, DPMSolver, Grid
+from oneprior.priors.diffusion.samplers.base import first_x
 from oneprior.priors.diffusion.schedule import DenoisingPrior
 
 
@@ -48,8 +49,8 @@ class OdePrior(NoisePrior):
         return self.base.device
 
     def decode(self, u: Tensor) -> Tensor:
-        top = self.solver.grid.path(self.base.schedule, self.solver.steps).sigma[0]
-        return self.solver(self.base, None, top * u)
+        path = self.solver.grid.path(self.base.schedule, self.solver.steps)
+        return self.solver(self.base, None, first_x(self.base, path, u))
 
     def encode(self, x: Tensor, steps: int | None = None) -> Tensor:
         """The noise that `decode` turns into x, up to the error of the steps: the ODE run upwards by Heun's method.
@@ -72,7 +73,7 @@ class OdePrior(NoisePrior):
             end = self.base.denoise(euler, path.t[high])
             trapezoid = path.alpha[high] * (path.level(low) - path.level(high)) / (2 * path.level(high))
             x_t = euler + trapezoid * (end - x0)
-        return x_t / path.sigma[0]
+        return (x_t - first_x(self.base, path, torch.zeros_like(x_t))) / path.sigma[0]
 
 
 def _rising(grid: Grid) -> Grid:
@@ -88,6 +89,7 @@ class _Checkpointed(DenoisingPrior):
 
     def __post_init__(self) -> None:
         self.schedule, self.event_shape = self.inner.schedule, self.inner.event_shape
+        self.moments = self.inner.moments
 
     @property
     def device(self) -> torch.device:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from oneprior.core import InputError, Rows
-from oneprior.priors.diffusion.samplers.base import DiffusionSampler, Grid, State, combine
+from oneprior.priors.diffusion.samplers.base import KARRAS, DiffusionSampler, Grid, State, combine
 from oneprior.priors.diffusion.schedule import DenoisingPrior
 
 
@@ -36,7 +36,7 @@ class DDIM(DiffusionSampler):
     """
 
     steps: int = 50
-    grid: Grid = Grid()
+    grid: Grid = KARRAS
     eta: float = 0.0
     final: bool = True
 
@@ -61,7 +61,7 @@ class Ancestral(DiffusionSampler):
     """
 
     steps: int = 250
-    grid: Grid = Grid()
+    grid: Grid = KARRAS
     final: bool = True
 
     @property

@@ -11,6 +11,7 @@ or two linear combinations.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -69,6 +70,9 @@ class Grid:
             return schedule.time(high * (low / high) ** share)
         root = 1 / self.rho
         return schedule.time((high**root + share * (low**root - high**root)) ** self.rho)
+
+
+KARRAS = Grid()
 
 
 @dataclass(frozen=True)
@@ -147,23 +151,31 @@ class DiffusionSampler(ABC):
 
     def __call__(self, prior: DenoisingPrior, rows: Rows | None = None, x: Tensor | None = None) -> Tensor:
         """The samples, (n, *event_shape)."""
-        state = None
-        for state in self.iterate(prior, rows, x):
-            pass
-        if state is None:
+        last = deque(self.iterate(prior, rows, x), maxlen=1)
+        if not last:
             raise InputError(f"{type(self).__name__} with {self.steps} step and no final denoising makes no step")
-        return state.x
+        return last[0].x
 
     def start(self, prior: DenoisingPrior, rows: Rows | None, x: Tensor | None) -> tuple[Path, Tensor]:
-        """The path, and x_t at its first time: sigma_0 times noise unless given."""
+        """The path, and x_t at its first time: see `first_x`, unless given."""
         path = self.grid.path(prior.schedule, self.steps, prior.device)
         if x is None:
             if rows is None:
                 raise InputError(f"{type(self).__name__} was given neither rows to draw from nor a start x")
-            return path, rows.to(prior.device).normal(*prior.event_shape).mul_(path.sigma[0])
+            return path, first_x(prior, path, rows.to(prior.device).normal(*prior.event_shape))
         if x.shape[1:] != prior.event_shape:
             raise ShapeError("the start of the sampler", tuple(x.shape), ("n", *prior.event_shape))
         return path, x
+
+
+def first_x(prior: DenoisingPrior, path: Path, u: Tensor) -> Tensor:
+    """x_t at the top of the path from standard normal u: alpha_0 E[x] + sigma_0 u, the mean where the prior knows it.
+
+    At a noise level of 80 the mean still counts: |E[x]| grows with the square root of the number of pixels, and its share
+    of x_t is |E[x]| / 80 standard deviations along its own direction. Left out, large pictures come too grey.
+    """
+    x = path.sigma[0] * u
+    return x if prior.moments is None else x.add(prior.moments.mean.to(x), alpha=path.alpha[0])
 
 
 def combine(a: float, x: Tensor, b: float, y: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from oneprior.core import Rows
-from oneprior.priors.diffusion.samplers.base import DiffusionSampler, Grid, State, combine
+from oneprior.priors.diffusion.samplers.base import KARRAS, DiffusionSampler, Grid, State, combine
 from oneprior.priors.diffusion.schedule import DenoisingPrior
 
 
@@ -35,7 +35,7 @@ class DPMSolver(DiffusionSampler):
     """
 
     steps: int = 18
-    grid: Grid = Grid()
+    grid: Grid = KARRAS
     final: bool = True
 
     @property

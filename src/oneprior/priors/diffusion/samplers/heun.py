@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from oneprior.core import InputError, Rows
-from oneprior.priors.diffusion.samplers.base import DiffusionSampler, Grid, State, combine
+from oneprior.priors.diffusion.samplers.base import KARRAS, DiffusionSampler, Grid, State, combine
 from oneprior.priors.diffusion.schedule import DenoisingPrior
 
 
@@ -34,7 +34,7 @@ class Heun(DiffusionSampler):
     """
 
     steps: int = 18
-    grid: Grid = Grid()
+    grid: Grid = KARRAS
     final: bool = True
 
     @property
@@ -56,5 +56,3 @@ class Heun(DiffusionSampler):
         if self.final:
             x0 = prior.denoise(x_t, path.t[-1])
             yield State(x0, x0, self.nfe, 1.0)
-
-

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from oneprior.core import IncompatiblePrior, Rows
+from oneprior.core import IncompatiblePrior, InputError, Rows, ShapeError
 from oneprior.likelihoods.base import Likelihood
+from oneprior.likelihoods.fixed import Fixed
 from oneprior.likelihoods.gaussian import GaussianLikelihood
 from oneprior.likelihoods.product import Product
+from oneprior.operators.affine import Affine
+from oneprior.operators.base import LinearOperator
 from oneprior.priors.base import NoisePrior, Prior
 from oneprior.priors.pushforward import Pushforward, Tilted
 
@@ -30,16 +34,36 @@ class Posterior:
     Args:
         prior: the base law, p(z).
         likelihood: log L(z), one row per problem.
-        decode: z -> x; the identity where nothing was peeled.
+        decoders: what was peeled, outermost first; z goes through the last of them first.
         event_shape: shape of one x.
         n: number of problems.
     """
 
     prior: Prior
     likelihood: Likelihood
-    decode: Callable[[Tensor], Tensor]
+    decoders: tuple[Callable[[Tensor], Tensor], ...]
     event_shape: torch.Size
     n: int
+
+    @property
+    def affine(self) -> bool:
+        """Whether x is an affine map of z, so that the mean of x is the decoded mean of z."""
+        return all(isinstance(f, Affine | LinearOperator) for f in self.decoders)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """z -> x, (n, *shape of z) -> (n, *event_shape)."""
+        for f in reversed(self.decoders):
+            z = f(z)
+        return z
+
+    def events(self, z: Tensor) -> Tensor:
+        """Draws on the base space as events: (draws, n, *shape of z) -> (draws, n, *event_shape)."""
+        with torch.no_grad():
+            return self.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+
+    def repeat(self, draws: int) -> Posterior:
+        """The same problems, draws times over, draw-major."""
+        return replace(self, likelihood=self.likelihood.repeat(draws), n=self.n * draws)
 
     def log_density(self, u: Tensor) -> Tensor:
         """log p(u) + log L(decode(u)) on the noise road, up to a constant; (n, *noise_shape) -> (n,)."""
@@ -70,14 +94,8 @@ def bayes(prior: Prior | Tilted, likelihood: Likelihood, n: int | None = None) -
             break
     n = likelihood.rows if likelihood.rows is not None else n
     if n is None:
-        raise IncompatiblePrior("the likelihood serves any number of rows: say how many problems there are (n=)")
-
-    def decode(z: Tensor) -> Tensor:
-        for f in reversed(decoders):
-            z = f(z)
-        return z
-
-    return Posterior(prior, likelihood, decode, event_shape or prior.event_shape, n)
+        raise InputError("the likelihood serves any number of rows: say how many problems there are (n=)")
+    return Posterior(prior, likelihood, tuple(decoders), event_shape or prior.event_shape, n)
 
 
 @dataclass(frozen=True)
@@ -92,6 +110,8 @@ class Draws:
         seconds: wall time.
         done: the finished share, 0 to 1, for progress bars.
         diagnostics: what the method says of itself (acceptance, step sizes, ESS ...).
+        centre: E[x | y] where the method knows it better than the mean of these draws, (n, *event_shape).
+        spread: the standard deviation where the method knows it better than theirs.
     """
 
     x: Tensor
@@ -101,13 +121,17 @@ class Draws:
     seconds: float = 0.0
     done: float = 1.0
     diagnostics: dict[str, Any] = field(default_factory=dict)
+    centre: Tensor | None = None
+    spread: Tensor | None = None
 
     def mean(self) -> Tensor:
         """Posterior mean, (n, *event_shape)."""
-        return self.x.mean(0)
+        return self.x.mean(0) if self.centre is None else self.centre
 
     def std(self) -> Tensor:
         """Posterior standard deviation, (n, *event_shape)."""
+        if self.spread is not None:
+            return self.spread
         return self.x.std(0) if self.x.shape[0] > 1 else torch.zeros_like(self.x[0])
 
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
@@ -116,7 +140,7 @@ class Draws:
         s = self.x.shape[0]
         k = (1 - level) / 2 * (s + 1)
         if abs(k - round(k)) > 1e-6 or round(k) < 1:
-            raise IncompatiblePrior(f"{s} draws have no exact {level:.0%} interval; take 19, 39 or 99 for 90 %")
+            raise InputError(f"{s} draws have no exact {level:.0%} interval; take 19, 39 or 99 for 90 %")
         order = self.x.sort(0).values
         return order[round(k) - 1], order[s - round(k)]
 
@@ -126,16 +150,18 @@ class Needs:
     """What a sampler needs of a posterior; checked before any work.
 
     Args:
-        prior: the type the peeled prior must have.
+        prior: the type (or types) the peeled prior must have.
         gaussian: whether the likelihood must be Gaussian.
         linear: whether its operator must be linear.
         differentiable: whether gradients must pass through the likelihood.
+        density: whether the likelihood must have a density (no noise level 0).
     """
 
-    prior: type[Prior] = Prior
+    prior: type[Prior] | tuple[type[Prior], ...] = Prior
     gaussian: bool = False
     linear: bool = False
     differentiable: bool = False
+    density: bool = False
 
 
 class Sampler(ABC):
@@ -149,21 +175,33 @@ class Sampler(ABC):
         """Yields the work so far; `rows` are the n problems."""
 
     def __call__(self, posterior: Posterior, draws: int, rows: Rows) -> Draws:
-        self.check(posterior)
-        start, state = time.perf_counter(), None
-        for state in self.iterate(posterior, draws, rows):
-            pass
-        assert state is not None
-        from dataclasses import replace
-
+        start = time.perf_counter()
+        (state,) = deque(self.run(posterior, draws, rows), maxlen=1)
         return replace(state, seconds=time.perf_counter() - start)
+
+    def run(self, posterior: Posterior, draws: int, rows: Rows) -> Iterator[Draws]:
+        """`iterate`, after the checks that belong before any work.
+
+        Raises:
+            IncompatiblePrior: where the posterior lacks what the method needs.
+            ShapeError: where there is not one row of random numbers for each problem.
+            InputError: for fewer than one draw.
+        """
+        self.check(posterior)
+        if len(rows) != posterior.n:
+            raise ShapeError("rows", (len(rows),), (posterior.n,), "Give one row for each measurement.")
+        if draws < 1:
+            raise InputError(f"draws >= 1 are needed, got {draws}")
+        yield from self.iterate(posterior, draws, rows)
 
     def check(self, posterior: Posterior) -> None:
         """Raises `IncompatiblePrior` where the posterior lacks what the method needs."""
         needs, likelihood = self.needs, posterior.likelihood
         if not isinstance(posterior.prior, needs.prior):
+            kinds = needs.prior if isinstance(needs.prior, tuple) else (needs.prior,)
+            wanted = " or ".join(kind.__name__ for kind in kinds)
             raise IncompatiblePrior(
-                f"{self.name} needs a {needs.prior.__name__}, and this prior is a {type(posterior.prior).__name__}"
+                f"{self.name} needs a {wanted}, and this prior is a {type(posterior.prior).__name__}"
             )
         if needs.gaussian and not isinstance(likelihood, GaussianLikelihood):
             raise IncompatiblePrior(f"{self.name} needs Gaussian noise, and got a {type(likelihood).__name__}")
@@ -171,3 +209,17 @@ class Sampler(ABC):
             raise IncompatiblePrior(f"{self.name} needs a linear operator")
         if needs.differentiable and not likelihood.differentiable:
             raise IncompatiblePrior(f"{self.name} needs an operator that can be differentiated")
+        if needs.density and _constrained(likelihood):
+            raise IncompatiblePrior(
+                f"{self.name} needs noise: a noise level of 0 is a constraint without a density. Give the noise level, "
+                "or use a closed-form or guided method"
+            )
+
+
+def _constrained(likelihood: Likelihood) -> bool:
+    """Whether some part of the evidence is an exact constraint."""
+    factors = likelihood.factors if isinstance(likelihood, Product) else (likelihood,)
+    return any(
+        isinstance(factor, Fixed) or (isinstance(factor, GaussianLikelihood) and factor.constraint)
+        for factor in factors
+    )

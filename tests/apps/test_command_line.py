@@ -45,7 +45,7 @@ class Toy(Command):
     size: tuple[int, ...] = ()
     inner: Inner = Inner()
 
-    def run(self) -> Outcome:
+    def execute(self) -> Outcome:
         return Outcome()
 
 
@@ -67,7 +67,7 @@ def test_options_are_the_fields_without_prefixes():
     [
         (["x", "--kind", "c"], ["--kind", "'a', 'b'"]),
         (["x", "--seed", "three"], ["--seed", "three"]),
-        (["x", "--learning_rat", "3"], ["--learning-rat", "did you mean learning-rate?"]),
+        (["x", "--learning_rat", "3"], ["--learning-rat", "did you mean --learning-rate?"]),
         (["x", "--learning-rate", "-1"], ["learning_rate must be >= 0"]),
         ([], ["what it is about"]),
         (["x", "y"], ["y"]),

@@ -1,4 +1,4 @@
-"""What every command of the command line is: a frozen dataclass of options with a `run`, and what it leaves behind.
+"""What every command of the command line is: a frozen dataclass of options that can be executed, and what it leaves behind.
 
 Nothing here imports torch, so that help and mistakes are answered at once.
 """
@@ -82,7 +82,7 @@ class Command(ABC):
     common: Common = Common()
 
     @abstractmethod
-    def run(self) -> Outcome:
+    def execute(self) -> Outcome:
         """Do the work.
 
         Raises:

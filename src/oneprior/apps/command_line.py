@@ -37,6 +37,7 @@ def parse(kind: type[C], words: Sequence[str], prog: str) -> C:
     """
     import tyro
 
+    style = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)
     flags = flags_of(kind)
     if not any(word in HELP for word in words):
         _check_names(words, flags, prog)
@@ -44,7 +45,7 @@ def parse(kind: type[C], words: Sequence[str], prog: str) -> C:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(kind, prog=prog, args=list(words), config=(tyro.conf.OmitArgPrefixes,))
+            return tyro.cli(kind, prog=prog, args=list(words), config=style)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -120,18 +121,18 @@ def from_file(path: Path | None, flags: Mapping[str, Flag], typed: Iterable[str]
     return words
 
 
-def near(name: str, known: Iterable[str]) -> str:
+def near(name: str, known: Iterable[str], dashes: str = "") -> str:
     """ "; did you mean a or b?" for the known names like this one, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"; did you mean {' or '.join(dashes + word for word in close)}?" if close else ""
 
 
 def _flat(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Keys in groups ("training: {batch_size: 64}") count as if they stood alone."""
+    """Keys in groups ("training: {batch_size: 64}") count as if they stood alone; null leaves an option as it is."""
     for key, value in content.items():
         if isinstance(value, dict):
             yield from _flat(value)
-        else:
+        elif value is not None:
             yield str(key), value
 
 
@@ -158,7 +159,7 @@ def _check_names(words: Sequence[str], flags: Mapping[str, Flag], prog: str) -> 
             continue
         name = word[2:].split("=", 1)[0].replace("_", "-")
         if name not in flags and not (name.startswith("no-") and name[3:] in flags):
-            raise Mistake(f"unknown option --{name}{near(name, flags)} (see {prog} --help)")
+            raise Mistake(f"unknown option --{name}{near(name, flags, dashes='--')} (see {prog} --help)")
 
 
 def _config_path(words: Sequence[str]) -> Path | None:

@@ -63,7 +63,7 @@ def _run(words: Sequence[str]) -> int:
         command = read(words)
     except SystemExit as stop:
         return int(stop.code or 0)
-    outcome = command.run()
+    outcome = command.execute()
     from oneprior.apps import record
 
     path = record.write(command, outcome, words, time.perf_counter() - start)

@@ -1,0 +1,185 @@
+"""`oneprior train FAMILY`: fit a prior. The options are the family's own settings and those of the training, as they are.
+
+The options of a family are the fields of its configuration, so that a new field is a new option and nothing is listed
+twice. Where a family and the training have a setting of one name (a learning rate), the training's is meant: it is the
+one that overrides the family's recipe.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import tyro
+
+from oneprior.apps import screen
+from oneprior.apps.command import Command, Mistake, Outcome, Stopped
+from oneprior.apps.command_line import HELP, near
+from oneprior.models.configs import FAMILIES
+from oneprior.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from oneprior.training import Progress
+
+_HIDDEN = {"pretrained", "seed"}  # set by imports; common to all commands
+_SUMMARIES = {
+    "ppca": "probabilistic PCA and its mixtures: seconds, exact posteriors, the baseline",
+    "vae": "a variational autoencoder with learned noise; with --spatial the codec of an ldm",
+    "gan": "generator and critic: R3GAN's game by default, up to StyleGAN2",
+    "vqvae": "a codebook and an exact law of its codes",
+    "diffusion": "a denoiser: EDM, DDPM or flow matching; the strongest default",
+    "ldm": "diffusion in the latents of another run (--autoencoder)",
+}
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which data, and how they become events.
+
+    Args:
+        data: a folder or zip of pictures, volumes, DICOM; .npy, .npz, IDX, .gif; see docs/data.md.
+        size: of the events: 32 or 80x96; the files' own where not given.
+        fit: how a picture comes to that size.
+        channels: grey or rgb; the files' own where not given.
+        key: the array of a .npz, or the sub-folder of a zip.
+        label_key: the labels of a .npz, or the label file of an IDX file.
+        slices: cut volumes into pictures along this axis.
+        clips: folders of pictures are the frames of clips.
+        orientation: turn volumes to these axes, such as RAS.
+        value_range: the two values that become -1 and 1.
+        skip_bad: go on past broken files, and list them in the run.
+        labels: learn the labels, where there are any.
+    """
+
+    data: Path
+    size: str | None = None
+    fit: Literal["resize", "cover", "crop", "pad"] = "resize"
+    channels: Literal["grey", "rgb"] | None = None
+    key: str | None = None
+    label_key: str | None = None
+    slices: Literal[0, 1, 2] | None = None
+    clips: bool = False
+    orientation: str | None = None
+    value_range: tuple[float, float] | None = None
+    skip_bad: bool = False
+    labels: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Command):
+    """Fit a prior to data and keep it in a run folder.
+
+    Args:
+        source: which data.
+        out: the run folder.
+        resume: go on with the run in that folder, to the same weights as if it had never been stopped.
+        from_run: start from the weights of another run.
+        model: settings of the family.
+        training: settings of the training.
+    """
+
+    source: Data
+    out: Path
+    resume: bool = False
+    from_run: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    model: Any = None
+    training: Any = None
+    family: ClassVar[str] = ""
+
+    def execute(self) -> Outcome:
+        from oneprior.training import load
+
+        try:
+            last = screen.track(self._states(), f"train {self.family}", lambda p: p.fraction, _words)
+        except KeyboardInterrupt:
+            raise Stopped(self._saved()) from None
+        run = load(self.out)
+        figures = {"images": last.images, "steps": last.step, "held_out": last.held_out, **dict(last.losses)}
+        return Outcome(self.out, (self.out,), figures, f"trained {run.family} on {last.images:,} images: {self.out}")
+
+    def _states(self) -> Iterator[Progress]:
+        from oneprior.training import train_iter
+
+        options = dataclasses.asdict(self.source)
+        return train_iter(
+            self.family,
+            options.pop("data"),
+            self.out,
+            config=FAMILIES[self.family][0](**dataclasses.asdict(self.model)),
+            training=TrainConfig(**dataclasses.asdict(self.training), seed=self.common.seed),
+            resume=self.resume,
+            from_run=self.from_run,
+            device=self.common.torch_device(),
+            **options,
+        )
+
+    def _saved(self) -> str:
+        if (self.out / "checkpoint").is_dir():
+            return f"stopped; {self.out} holds a checkpoint: the same command with --resume goes on from it"
+        return f"stopped before the first checkpoint; nothing of {self.out} can be resumed"
+
+
+def train_command(words: Sequence[str]) -> tuple[type[Train], str, list[str]]:
+    """The command of the family that is named first, how it is called, and the words after it.
+
+    Raises:
+        Mistake: for no family, or an unknown one.
+        SystemExit: with status 0, after printing which families there are.
+    """
+    if words and words[0] in HELP:
+        print(_help())
+        raise SystemExit(0)
+    if not words or words[0].startswith("-"):
+        raise Mistake(f"train needs a family first: {', '.join(FAMILIES)} (see oneprior train --help)")
+    if words[0] not in FAMILIES:
+        there = near(words[0], FAMILIES) or f"; there is {', '.join(FAMILIES)}"
+        raise Mistake(f"no family is called {words[0]!r}{there}")
+    return command_of(words[0]), f"oneprior train {words[0]}", list(words[1:])
+
+
+def command_of(family: str) -> type[Train]:
+    """`Train` with the settings of one family."""
+    config = FAMILIES[family][0]
+    theirs = {f.name for f in dataclasses.fields(TrainConfig)}
+    model, training = _without(config, theirs | _HIDDEN), _without(TrainConfig, _HIDDEN)
+    return make_dataclass(
+        f"Train{family.capitalize()}",
+        [("model", model, field(default=model())), ("training", training, field(default=training()))],
+        bases=(Train,),
+        frozen=True,
+        kw_only=True,
+        namespace={"__doc__": Train.__doc__, "__module__": __name__, "family": family},
+    )
+
+
+def _without(kind: type, names: set[str]) -> type:
+    """A dataclass without some of its fields; the rest keeps its types, defaults and words of help."""
+    hints = typing.get_type_hints(kind)
+    kept = [(f.name, hints[f.name], field(default=f.default)) for f in dataclasses.fields(kind) if f.name not in names]
+    lines = [line for line in (kind.__doc__ or "").splitlines()]
+    return make_dataclass(
+        kind.__name__, kept, frozen=True, kw_only=True, namespace={"__doc__": "\n".join(lines), "__module__": __name__}
+    )
+
+
+def _help() -> str:
+    width = max(map(len, FAMILIES))
+    return "\n".join(
+        [
+            "usage: oneprior train FAMILY --data PATH --out RUN [--size 32] [--images N | --minutes M] ...",
+            "",
+            *(f"  {name:<{width}}  {_SUMMARIES.get(name, '')}" for name in FAMILIES),
+            "",
+            "  oneprior train FAMILY --help     the settings of a family and of the training",
+        ]
+    )
+
+
+def _words(progress: Progress) -> str:
+    """The newest losses, briefly."""
+    losses = [f"{name} {value:.4g}" for name, value in progress.losses.items() if not name.startswith("metric/")]
+    return f"{progress.images:,} images  {'  '.join(losses[:3])}"

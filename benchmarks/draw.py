@@ -15,13 +15,30 @@ from benchmarks.harness import Fashion, Options, feature_network
 from oneprior.core import Rows
 from oneprior.evaluation import Classifier, FeatureStatistics, frechet_distance
 from oneprior.priors.base import Prior
+from oneprior.priors.diffusion.prior import DiffusionPrior
+from oneprior.priors.pushforward import Pushforward, push
 
 
-def load_prior(path: Path, **settings: Any) -> Prior:
-    """The prior of a run; settings as of `Run.prior` (sampler=, steps=)."""
+def load_prior(path: Path, *, quick: bool = False, **settings: Any) -> Prior:
+    """The prior of a run.
+
+    Args:
+        path: the run folder.
+        quick: in the fast arithmetic of `DiffusionPrior.fast` (bf16, compiled), also under a decoder.
+        settings: as of `Run.prior` (sampler=, steps=).
+    """
     from oneprior.training import load
 
-    return load(path).prior(**settings)
+    prior = load(path).prior(**settings)
+    return _fast(prior) if quick else prior
+
+
+def _fast(prior: Prior) -> Prior:
+    if isinstance(prior, DiffusionPrior):
+        return prior.fast(compile=True)
+    if isinstance(prior, Pushforward):
+        return push(_fast(prior.base), prior.decoder, prior.event_shape)
+    return prior
 
 
 def sample(prior: Prior, count: int, seed: int = 0, batch: int = 250, first: int = 0) -> tuple[Tensor, float]:

@@ -237,15 +237,14 @@ def fashion(options: Options) -> Fashion:
 
 
 def training_file(options: Options) -> Path:
-    """The 59,000 training images and labels as one .npz that `oneprior.train` reads."""
+    """The 59,000 training images, without labels, as one .npy that `oneprior.train` reads."""
     import numpy as np
 
-    path = options.runs / "data" / "fashion-mnist-59000.npz"
+    path = options.runs / "data" / "fashion-mnist-59000.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        x, labels = (_idx(options.data / f"train-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1"))
-        partial = path.with_suffix(f".{os.getpid()}.npz")
-        np.savez(partial, x=x[:-1000].numpy(), labels=labels[:-1000].numpy())
+        partial = path.with_suffix(f".{os.getpid()}.npy")
+        np.save(partial, _idx(options.data / "train-images-idx3-ubyte.gz")[:-1000, None].numpy())
         partial.rename(path)
     return path
 

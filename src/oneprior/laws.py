@@ -101,7 +101,7 @@ def _check_noise(prior: NoisePrior, rows: Rows, tolerance: float) -> None:
     u.requires_grad_()
     x = prior.decode(u)
     _shape("decode", x, (len(rows), *prior.event_shape))
-    _close("decode: rows do not see each other", prior.decode(u[1:2].detach()), x[1:2].detach(), tolerance)
+    _close("decode: rows do not see each other", prior.decode(u[1:2].detach()).detach(), x[1:2].detach(), tolerance)
     (gradient,) = torch.autograd.grad(x.square().flatten(1).mean(1).sum(), u)
     if not bool(torch.isfinite(gradient).all()):
         raise LawBroken("decode has a finite gradient: found NaN or infinity")

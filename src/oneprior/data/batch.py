@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -56,12 +56,19 @@ class Dataset(ABC):
         conditions: what `batch` fills `Batch.condition` with.
         units: how x in [-1, 1] reads in the user's units.
         geometry: how to write an event back the way it came.
+        names: the file (or the place in a file) of each row; empty where there is none.
+        groups: (n,) int64, equal for rows cut from one file or subject, which a split must not part; None: each row
+            stands alone.
+        skipped: (file, reason) of what could not be read, where `skip_bad` was asked.
     """
 
     event_shape: torch.Size
     conditions: tuple[ConditionSpec, ...] = ()
     units: AffineMap = AffineMap()
     geometry: Geometry = Geometry()
+    names: Sequence[str] = ()
+    groups: Tensor | None = None
+    skipped: Sequence[tuple[str, str]] = ()
 
     @abstractmethod
     def __len__(self) -> int: ...

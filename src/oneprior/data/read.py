@@ -1,0 +1,126 @@
+"""One event from a file, in the user's units: the picture to restore, the volume to condition on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oneprior.core import AffineMap, Geometry, InputError
+from oneprior.data.clips import FramesReader
+from oneprior.data.decoded import Decoded, Reader, guarded
+from oneprior.data.dicom import SeriesReader, is_dicom
+from oneprior.data.files import Files, FolderFiles
+from oneprior.data.fit import Fit, Size, parse_size
+from oneprior.data.layouts import event_layout
+from oneprior.data.npz import is_npz, read_arrays
+from oneprior.data.plan import Channels, Plan
+from oneprior.data.ranges import map_for
+from oneprior.data.readers import FileReader, kind_of
+
+
+def read_event(
+    path: Path | str,
+    *,
+    size: Size | str | None = None,
+    fit: Fit = "resize",
+    channels: Channels | None = None,
+    key: str | None = None,
+    row: int | None = None,
+    value_range: tuple[float, float] | None = None,
+    orientation: str | None = None,
+) -> tuple[Tensor, AffineMap, Geometry]:
+    """Read one picture, volume, clip or array.
+
+    Args:
+        path: a picture, .nii, .gif, .npy, .npz, one DICOM file, a folder of one DICOM series, or a folder of frames.
+        size, fit, channels, value_range, orientation: as in `open_dataset`.
+        key: the array of a .npz.
+        row: where the array has rows (n, ...), which one.
+
+    Returns:
+        The event in the file's units, (1, channels, *space) float32 (float64 for 64-bit values); the map to
+        [-1, 1] that this file alone suggests (a run's own map goes before it); the geometry.
+
+    Raises:
+        InputError: names the file and the reason.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file or folder")
+    decoded = _decode(path, key, row)
+    events, geometry = Plan(parse_size(size), fit, channels, None, orientation).apply(decoded)
+    event = decoded.event
+    constant = event.min() == event.max() and value_range is None
+    fallback = (float(event.min()), float(event.min()) + 1) if constant and event.dtype.kind in "if" else value_range
+    units = map_for(
+        event.dtype,
+        float(event.min()),
+        float(event.max()),
+        declared=decoded.declared,
+        given=value_range or (None if decoded.declared else fallback),
+        unit=decoded.unit,
+        what=str(path),
+    )
+    wide = np.float64 if events.dtype.itemsize > 4 else np.float32
+    return torch.from_numpy(np.ascontiguousarray(events, dtype=wide)), units, geometry
+
+
+def _decode(path: Path, key: str | None, row: int | None) -> Decoded:
+    if path.is_file() and (path.suffix.lower() == ".npy" or is_npz(path)):
+        return guarded(str(path), lambda: _array(path, key, row))
+    if path.is_dir():
+        reader = _folder(FolderFiles.scan(path), path)
+    else:
+        files = FolderFiles.single(path)
+        kind = kind_of(path.name)
+        if kind is None and not is_dicom(files.read(0)):
+            raise InputError(f"{path}: not a picture, volume, clip or array that can be read")
+        reader = SeriesReader(files) if kind is None else FileReader(files, kind)
+    if len(reader) != 1:
+        raise InputError(f"{path}: holds {len(reader)} events ({', '.join(reader.names[:3])}, ...); give one of them")
+    return reader.read(0)
+
+
+def _folder(files: Files, path: Path) -> Reader:
+    if not len(files):
+        raise InputError(f"{path}: an empty folder")
+    kinds = {kind_of(name) for name in files.names}
+    if kinds == {"pictures"}:
+        return FramesReader(files)
+    if None in kinds and is_dicom(files.read(0)):
+        return SeriesReader(files)
+    raise InputError(f"{path}: a folder is read as one event if it holds one DICOM series or the frames of one clip")
+
+
+def _array(path: Path, key: str | None, row: int | None) -> Decoded:
+    if path.suffix.lower() == ".npy":
+        values = np.load(path, allow_pickle=False)
+    else:
+        values = _member(path, read_arrays(path), key)
+    if row is not None:
+        if not -len(values) <= row < len(values):
+            raise InputError(f"{path}: row {row} was asked of {len(values)}")
+        values = values[row]
+    elif values.ndim in (4, 5) and len(values) == 1:
+        values = values[0]
+    if row is None and values.ndim == 4 and len(values) > 4 and min(values.shape[1], values.shape[-1]) <= 4:
+        raise InputError(f"{path}: holds {len(values)} events {values.shape[1:]}; say which with row=...")
+    layout = event_layout(values.shape, str(path))
+    event = np.moveaxis(values, layout.index("c"), 0) if "c" in layout else values[None]
+    event = np.ascontiguousarray(event).astype(event.dtype.newbyteorder("="), copy=False)
+    return Decoded(event, Geometry(event.dtype.name, format="npy"))
+
+
+def _member(path: Path, arrays: Mapping[str, np.ndarray], key: str | None) -> np.ndarray:
+    if key is None:
+        big = [k for k, v in arrays.items() if v.ndim >= 2 and v.dtype.kind in "biuf"]
+        named = [k for k in big if k in ("x", "y", "image", "data")]
+        key = big[0] if len(big) == 1 else named[0] if len(named) == 1 else None
+    if key is None or key not in arrays:
+        shown = ", ".join(f"{k} {v.shape}" for k, v in arrays.items())
+        raise InputError(f"{path}: which array is the event? key= one of {shown}")
+    return arrays[key]

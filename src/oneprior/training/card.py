@@ -60,7 +60,7 @@ def card(record: RunRecord) -> str:
         "```",
         "",
         f"- **Data**: {data.get('path', 'unknown')}, {seen}; units {_units(record)}",
-        f"- **Licence of the data**: {licence}. The weights were learned from these data; name it before you share them",
+        f"- **Licence of the data**: {licence}. The weights come from these data; name it before you share them",
         f"- **Conditions**: {conditions}",
         f"- **Training**: {spent}; seed {record.train.get('seed', 'unknown')}; {state}",
         f"- **Hardware**: {_line(result.get('hardware', {}))}",

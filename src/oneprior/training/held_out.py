@@ -21,16 +21,16 @@ _MOST = 2048  # held-out events that are measured; the same ones each time
 
 
 @contextmanager
-def resting(model: Model) -> Iterator[None]:
-    """Inside: no gradients, evaluation mode, everything annealed to its end, nothing compiled."""
-    progress, training = model.progress, model.training
+def resting(model: Model, progress: float) -> Iterator[None]:
+    """Inside: no gradients, evaluation mode, losses annealed as at `progress`, nothing compiled."""
+    before, training = model.progress, model.training
     model.eval()
-    model.progress = 1.0
+    model.progress = progress
     try:
         with torch.no_grad(), uncompiled():
             yield
     finally:
-        model.progress = progress
+        model.progress = before
         model.train(training)
 
 
@@ -39,7 +39,7 @@ def held_out_loss(losses: Losses, data: Dataset, config: TrainConfig, device: to
     model = losses.model
     (player,) = model.players
     total, count = 0.0, min(len(data), _MOST)
-    with resting(model), seeded(config.seed, "held-out", device=device):
+    with resting(model, 1.0), seeded(config.seed, "held-out", device=device):
         for index in torch.arange(count).split(config.batch_size):
             batch = part_of(data.batch(index).to(device), slice(None), losses.numerics.layout)
             rows = Rows(index, seed=config.seed, stream="held-out", device=device)
@@ -49,7 +49,7 @@ def held_out_loss(losses: Losses, data: Dataset, config: TrainConfig, device: to
 
 def previews(model: Model, data: Dataset, config: TrainConfig, team: Team) -> dict[str, Tensor]:
     """The model's pictures of itself, of the same rows each time."""
-    with resting(model), seeded(config.seed, "preview", device=team.device):
+    with resting(model, model.progress), seeded(config.seed, "preview", device=team.device):
         batch = data.batch(torch.arange(min(config.previews, len(data)))).to(team.device)
         rows = Rows(config.previews, seed=config.seed, stream="preview", device=team.device)
         return model.preview(rows, batch)

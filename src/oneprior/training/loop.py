@@ -31,6 +31,7 @@ from oneprior.training.config import TrainConfig
 from oneprior.training.folder import RunRecord
 from oneprior.training.held_out import held_out_loss, previews
 from oneprior.training.journal import Journal, LossLog
+from oneprior.training.latents import CachedLatents
 from oneprior.training.numerics import arrange, choose_numerics, decompile
 from oneprior.training.order import DataOrder, fetched_ahead, part_of, passes_over, seeded
 from oneprior.training.parallel import Team, unbothered, whole
@@ -55,6 +56,7 @@ def fit(
     resume: bool = False,
     prepared: bool = False,
     team: Team | None = None,
+    budget: Budget | None = None,
 ) -> Iterator[Progress]:
     """Train a model; yields after every step.
 
@@ -70,14 +72,16 @@ def fit(
         resume: go on from the newest checkpoint in the folder, if there is one.
         prepared: the model's statistics of the data are set already (it starts from trained weights).
         team: the processes that train together; None asks accelerate.
+        budget: where it is not the one of `config`: what the first stage of two left over.
 
     Raises:
         ShapeError: the data are of another shape than the model's.
         InputError: settings that do not go together.
         DivergedError: a loss or a gradient became non-finite; names step and term.
     """
-    if tuple(data.event_shape) != tuple(model.event_shape):
-        raise ShapeError("the data", data.event_shape, model.event_shape, "Give --size, or train a new model")
+    shape = data.source_shape if isinstance(data, CachedLatents) else data.event_shape
+    if tuple(shape) != tuple(model.event_shape):
+        raise ShapeError("the data", shape, model.event_shape, "Give --size, or train a new model")
     if len(data) == 0:
         raise InputError("there is nothing to learn from: the data set is empty")
     team = team or Team()
@@ -105,7 +109,9 @@ def fit(
     folder = None if folder is None else Path(folder)
     if isinstance(model, ClosedFormModel):
         return fit_in_closed_form(model, data, config, folder, record, team)
-    return _Fit(model, data, config, folder, held_out if measurable else None, record, team).states(resume, prepared)
+    fitting = _Fit(model, data, config, folder, held_out if measurable else None, record, team)
+    fitting.budget = budget or fitting.budget
+    return fitting.states(resume, prepared)
 
 
 class _Fit:

@@ -12,7 +12,7 @@ CPU run is never compiled unless it is told to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -72,7 +72,7 @@ def arrange(model: Model, numerics: Numerics, recipes: Mapping[str, Recipe]) -> 
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     if numerics.compile:
         twice = {id(p) for name, ps in model.players.items() if not recipes[name].compile for p in ps}
-        for part in model.children():
+        for part in _parts(model):
             mine = list(part.parameters())
             if mine and not any(id(p) in twice for p in mine):
                 part.compile()
@@ -85,8 +85,17 @@ def uncompiled() -> AbstractContextManager[None]:
 
 def decompile(model: nn.Module) -> None:
     """Undoes `arrange`'s compilation, so that the trained model is a plain module again."""
-    for part in model.children():
+    for part in _parts(model):
         part._compiled_call_impl = None
+
+
+def _parts(model: nn.Module) -> Iterator[nn.Module]:
+    """The networks of a model, and of the models inside it: what has nothing but tensors in and out."""
+    for part in model.children():
+        if isinstance(part, Model):
+            yield from _parts(part)
+        else:
+            yield part
 
 
 def _native_bf16(device: torch.device) -> bool:

@@ -7,7 +7,7 @@ import torch
 
 from oneprior.core import ConditionSpec, InputError, Rows, ShapeError
 from oneprior.nets.adversarial import ConditionVector, Given, check_given, resize
-from oneprior.nets.convnet import ConvCritic, ConvGenerator, Residual, level_sizes
+from oneprior.nets.convnet import ConvCritic, ConvGenerator, Residual, from_patches, level_sizes, to_patches
 from oneprior.nets.perceptron import GoodfellowCritic, GoodfellowGenerator, MLPCritic, MLPGenerator
 
 LABEL = ConditionSpec("label", "class", classes=5)
@@ -29,6 +29,20 @@ def test_levels_halve_each_axis_until_six():
     assert level_sizes((28, 28)) == [(28, 28), (14, 14), (7, 7), (4, 4)]
     assert level_sizes((4, 48)) == [(4, 48), (4, 24), (4, 12), (4, 6)]
     assert level_sizes((3,)) == [(3,)]
+
+
+@pytest.mark.parametrize(("space", "patch"), [((7,), 2), ((8, 5), 2), ((9, 6), 4), ((4, 5, 6), 2), ((6, 6), 1)])
+def test_patches_and_back(space, patch):
+    x = Rows(2).normal(3, *space)
+    cut = to_patches(x, patch)
+    assert cut.shape == (2, 3 * (patch ** len(space)), *[-(-s // patch) for s in space])
+    assert torch.equal(from_patches(cut, patch, space), x)
+    if space == (8, 5):  # the order is that of torch's pixel_unshuffle
+        assert torch.equal(cut, torch.nn.functional.pixel_unshuffle(torch.cat([x, x[..., -1:]], -1), 2))
+    generator, critic = ConvGenerator((3, *space), latent=4, width=4, patch=patch), ConvCritic((3, *space), patch=patch)
+    made = generator(Rows(2).normal(4), Given())
+    assert made.shape == x.shape
+    assert critic(made, Given()).shape == (2,)
 
 
 def test_a_residual_block_starts_as_the_identity():

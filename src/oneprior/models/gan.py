@@ -351,10 +351,16 @@ def build_networks(
                 event_shape, conditions, **size
             )
         case _:
-            size = {"width": width, "blocks": blocks}
+            size = {"width": width, "blocks": blocks, "patch": config.patch or default_patch(event_shape)}
             return ConvGenerator(event_shape, conditions, latent=latent, **size), ConvCritic(
                 event_shape, conditions, **size
             )
+
+
+def default_patch(event_shape: torch.Size) -> int:
+    """1 for events of up to 16 samples along the longest axis, 2 up to 64, 4 beyond."""
+    longest = max(event_shape[1:])
+    return 1 if longest <= 16 else 2 if longest <= 64 else 4
 
 
 def default_gamma(event_shape: torch.Size) -> float:

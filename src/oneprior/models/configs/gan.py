@@ -16,7 +16,9 @@ class GANConfig:
         latent: length of z.
         width: channels at the finest level; they double at each coarser one, up to four times this.
             For "stylegan2" at the finest level too; up to sixteen times this, at most 512.
-        blocks: residual blocks at each level ("conv"), hidden layers ("mlp").
+        blocks: residual blocks at each level ("conv"), hidden layers beyond two ("mlp").
+        patch: samples along each axis that the finest level takes at once ("conv"); 0 takes 1 up to 16 samples, 2 up
+            to 64, then 4.
         mapping_layers: depth of the mapping network ("stylegan2").
         gamma: weight of the gradient penalty at the start; None takes one that suits the objective and the event.
         gamma_end: the part of `gamma` that is left at the end, on a cosine ("relativistic" only).
@@ -38,6 +40,7 @@ class GANConfig:
     latent: int = 64
     width: int = 32
     blocks: int = 1
+    patch: int = 0
     mapping_layers: int = 2
     gamma: float | None = None
     gamma_end: float = 0.1
@@ -85,6 +88,7 @@ class GANConfig:
             latent=64,
             width=768,
             blocks=2,
+            patch=1,
             gamma=0.05,
             learning_rate=2e-4,
             augment="ramp",

@@ -41,6 +41,7 @@ from oneprior.priors.diffusion.schedules import CosineSchedule, EDMSchedule, Lin
 from oneprior.priors.gaussian import LowRankGaussian
 
 _GOLDEN = 2654435769  # 2^32 / golden ratio
+_LEVELS = (0.002, 160.0)  # from EDM's lowest to the last step of the linear table, where an exported pipeline starts
 _MOMENT_IMAGES = 10_000
 _MOMENT_NUMBERS = 16384  # no Gaussian is fitted to larger events
 
@@ -113,7 +114,7 @@ class Diffusion(Model):
             return u
         s = torch.exp(self.config.noise_mean + self.config.noise_std * torch.special.ndtri(u))
         flat = rows.stream("tail").uniform(2, dtype=torch.float64)
-        low, high = (self.schedule.time(torch.tensor(level, dtype=u.dtype, device=u.device)) for level in (0.002, 80.0))
+        low, high = (self.schedule.time(torch.tensor(level, dtype=u.dtype, device=u.device)) for level in _LEVELS)
         return torch.where(flat[:, 0] < self.config.tail, low + (high - low) * flat[:, 1], self.schedule.time(s))
 
     def prior(

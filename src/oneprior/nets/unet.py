@@ -231,7 +231,7 @@ def _diffusers(
     down = tuple(f"{kind}DownBlock2D" if on else "DownBlock2D" for on in levels)
     up = tuple(f"{kind}UpBlock2D" if on else "UpBlock2D" for on in reversed(levels))
     config: dict[str, Any] = {
-        "sample_size": tuple(shape[1:]),
+        "sample_size": shape[1] if shape[1] == shape[2] else tuple(shape[1:]),
         "in_channels": inputs,
         "out_channels": shape[0],
         "block_out_channels": widths,

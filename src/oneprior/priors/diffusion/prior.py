@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from oneprior.core import InputError, ShapeError, per_row
 from oneprior.nets.adversarial import Given
 from oneprior.priors.diffusion.parameterisation import Parameterisation, coefficients
-from oneprior.priors.diffusion.samplers import DiffusionSampler
+from oneprior.priors.diffusion.samplers import DiffusionSampler, Grid
 from oneprior.priors.diffusion.schedule import DenoisingPrior, Schedule
 from oneprior.priors.diffusion.schedules import LinearSchedule, RectifiedFlow, TableSchedule
 from oneprior.priors.gaussian import LowRankGaussian
@@ -46,6 +46,23 @@ class Clock:
         """The network's index for time t of another schedule; any shape."""
         own = t if schedule == self.schedule else self.schedule.time(schedule.noise_level(t))
         return own * self.scale
+
+    def grid(self, schedule: Schedule, steps: int) -> Grid:
+        """The grid on which diffusers' schedulers walk ("trailing"): whole steps of the table, from the last one down.
+
+        Args:
+            schedule: the schedule in whose t the grid is written.
+            steps: how many; for equal pictures a divisor of the table's length.
+        """
+        own = self.schedule
+        if isinstance(own, TableSchedule):
+            index = torch.arange(own.steps, 0, -own.steps / steps, dtype=torch.float64).round()[:steps] - 1
+        else:
+            index = torch.linspace(1000, 1, steps, dtype=torch.float64)
+        t = index / self.scale
+        if schedule != own:
+            t = schedule.time(own.noise_level(t))
+        return Grid(times=tuple(t.tolist()))
 
     @property
     def scale(self) -> float:

@@ -84,11 +84,12 @@ class VAE(Model):
             raise InputError(
                 "a spatial vae is a codec and takes no conditions: give them to the diffusion on its latents"
             )
-        self.beta = config.beta if config.beta is not None else (0.01 if config.spatial else 1.0)
+        self.beta = config.beta if config.beta is not None else (0.1 if config.spatial else 1.0)
+        self.latent = config.latent or (4 if config.spatial else 16)
         self.told = ConditionVector(self.conditions, 32)
         self.network = _network(config, self.event_shape)
         grid = latent_grid(self.event_shape[1:], config.downsample) if config.spatial else ()
-        self.latent_shape = torch.Size((config.latent, *grid))
+        self.latent_shape = torch.Size((self.latent, *grid))
         self.encoder, self.decoder = self._parts()
         self.noise = nn.Parameter(torch.zeros(()))
         self.sharpness = Sharpness(self.event_shape, config.adversarial, config.perceptual)
@@ -96,13 +97,13 @@ class VAE(Model):
     def _parts(self) -> tuple[nn.Module, nn.Module]:
         config, told, shape = self.config, self.told.width, self.event_shape
         if self.network == "diffusers":
-            part = DiffusersAutoencoder(_diffusers_net(config, shape), shape)
+            part = DiffusersAutoencoder(_diffusers_net(config, shape, self.latent), shape)
             return part, part
         if self.network == "mlp":
             width = 8 * config.width
             return (
-                MLPEncoder(shape, 2 * config.latent, width=width, told=told),
-                MLPDecoder(shape, config.latent, width=width, told=told),
+                MLPEncoder(shape, 2 * self.latent, width=width, told=told),
+                MLPDecoder(shape, self.latent, width=width, told=told),
             )
         options: dict[str, Any] = {
             "downsample": config.downsample,
@@ -111,7 +112,7 @@ class VAE(Model):
             "vector": not config.spatial,
             "told": told,
         }
-        return ConvEncoder(shape, 2 * config.latent, **options), ConvDecoder(shape, config.latent, **options)
+        return ConvEncoder(shape, 2 * self.latent, **options), ConvDecoder(shape, self.latent, **options)
 
     @property
     def players(self) -> Mapping[str, list[nn.Parameter]]:
@@ -207,7 +208,13 @@ class VAE(Model):
         return NoisePushforward(StandardNormal((total,), self.device), decode, self.event_shape)
 
     def codec(self) -> Codec:
-        """x -> posterior mean -> x, without conditions; the latents as they are, not scaled."""
+        """x -> posterior mean -> x; the latents as they are, not scaled.
+
+        Raises:
+            InputError: where the latents are no grid.
+        """
+        if not self.config.spatial:
+            raise InputError("this vae's latents are one vector: train a codec with spatial=True (--spatial)")
         return _MeanCodec(self)
 
     def preview(self, rows: Rows, batch: Batch | None = None) -> dict[str, Tensor]:
@@ -265,7 +272,7 @@ class _MeanCodec(Codec):
         return self.model.encode(x)[0]
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.model._decode(z, self.model.told(bind(None, self.model.conditions, z.device), len(z)))
+        return self.model._decode(z)
 
 
 def _network(config: VAEConfig, event_shape: torch.Size) -> str:
@@ -283,12 +290,12 @@ def _network(config: VAEConfig, event_shape: torch.Size) -> str:
     return name
 
 
-def _diffusers_net(config: VAEConfig, event_shape: torch.Size) -> AutoencoderKL:
+def _diffusers_net(config: VAEConfig, event_shape: torch.Size, latent: int) -> AutoencoderKL:
     if config.pretrained:
         from diffusers import AutoencoderKL
 
         return cast("AutoencoderKL", AutoencoderKL.from_config(json.loads(config.pretrained)))
     net = diffusers_autoencoder(
-        event_shape[0], config.latent, downsample=config.downsample, width=config.width, blocks=config.blocks
+        event_shape[0], latent, downsample=config.downsample, width=config.width, blocks=config.blocks
     )
     return cast("AutoencoderKL", net)

@@ -72,15 +72,17 @@ class VQVAE(Model):
         self.encoder, self.decoder = self._parts()
         self.quantizer = Quantizer(config.codes, config.latent, decay=config.decay, dead=config.dead)
         self.sharpness = Sharpness(self.event_shape, config.adversarial, config.perceptual)
-        self.told = ConditionVector(self.conditions, 32)
-        self.transformer = CausalTransformer(
-            config.codes,
-            self.grid.numel(),
-            width=config.prior_width,
-            depth=config.prior_depth,
-            heads=config.prior_heads,
-            told=self.told.width,
-        )
+        self.told = ConditionVector(self.conditions if config.prior_start < 1 else (), 32)
+        self.transformer = None
+        if config.prior_start < 1:
+            self.transformer = CausalTransformer(
+                config.codes,
+                self.grid.numel(),
+                width=config.prior_width,
+                depth=config.prior_depth,
+                heads=config.prior_heads,
+                told=self.told.width,
+            )
 
     def _parts(self) -> tuple[nn.Module, nn.Module]:
         config, shape = self.config, self.event_shape
@@ -101,11 +103,9 @@ class VQVAE(Model):
         players = {
             "critic": list(self.sharpness.parameters()),
             "codec": [*self.encoder.parameters(), *self.decoder.parameters()],
-            "prior": [*self.transformer.parameters(), *self.told.parameters()],
+            "prior": [*self.transformer.parameters(), *self.told.parameters()] if self.transformer else [],
         }
         players["codec"] = list({id(p): p for p in players["codec"] if p.requires_grad}.values())
-        if self.config.prior_start >= 1:
-            del players["prior"]
         return {name: parameters for name, parameters in players.items() if parameters}
 
     def recipe(self, player: str) -> Recipe:
@@ -151,7 +151,7 @@ class VQVAE(Model):
         with torch.no_grad():
             codes = self._quantize(batch.x, None).codes.flatten(1)
         given = told_in_training(batch, self.conditions, rows, self.config.condition_dropout)
-        logits = self.transformer(codes, self.told(given, len(batch)))
+        logits = self._trained_transformer()(codes, self.told(given, len(batch)))
         return {"codes": mean_over_rows(F.cross_entropy(logits.movedim(-1, 1), codes, reduction="none").mean(1), batch)}
 
     def _quantize(self, x: Tensor, rows: Rows | None) -> Quantized:
@@ -202,13 +202,19 @@ class VQVAE(Model):
         Raises:
             InputError: where the codec was trained without a prior, or a setting is out of its range.
         """
-        if self.config.prior_start >= 1:
-            raise InputError("this vqvae was trained as a codec alone (prior_start=1): train an ldm on it, or a prior")
-        network = _Bound(self, bind(condition, self.conditions, self.device), cfg_scale if condition else 1.0)
+        transformer = self._trained_transformer()
+        network = _Bound(
+            transformer, self.told, bind(condition, self.conditions, self.device), cfg_scale if condition else 1.0
+        )
         law = CausalTokenPrior(
             network, self.config.codes, self.grid, temperature=temperature, top_k=top_k, device=self.device
         )
         return Pushforward(law, lambda onehot: self._decode(self.quantizer.mix(onehot)), self.event_shape)
+
+    def _trained_transformer(self) -> CausalTransformer:
+        if self.transformer is None:
+            raise InputError("this vqvae is a codec alone (prior_start=1): train an ldm on it, or a vqvae with a prior")
+        return self.transformer
 
     def codec(self) -> Codec:
         """x -> what is quantised; z -> nearest codes -> x. The latents as they are, not scaled."""
@@ -217,7 +223,7 @@ class VQVAE(Model):
     def preview(self, rows: Rows, batch: Batch | None = None) -> dict[str, Tensor]:
         """Draws once the prior has begun; events and their reconstructions."""
         pictures = {}
-        if self.config.prior_start < 1 and (self.progress > self.config.prior_start or batch is None):
+        if self.transformer is not None and (self.progress > self.config.prior_start or batch is None):
             pictures["samples"] = self.prior().sample(rows)
         if batch is not None:
             with torch.no_grad():
@@ -264,14 +270,12 @@ class VQVAE(Model):
 class _Bound:
     """The transformer with its conditions bound; with cfg_scale != 1, guided conditionals."""
 
-    def __init__(self, model: VQVAE, given: Given, cfg_scale: float) -> None:
-        self.model, self.given, self.scale = model, given, cfg_scale
+    def __init__(self, transformer: CausalTransformer, told: ConditionVector, given: Given, cfg_scale: float) -> None:
+        self.transformer, self.vector, self.given, self.scale = transformer, told, given, cfg_scale
 
     def _told(self, n: int) -> Tensor | None:
-        told = self.model.told(self.given.cycle(n), n)
-        if self.scale == 1.0 or told is None:
-            return told
-        return torch.cat([told, cast(Tensor, self.model.told(Given(), n))])
+        told = self.vector(self.given.cycle(n), n)
+        return told if self.scale == 1.0 else torch.cat([cast(Tensor, told), cast(Tensor, self.vector(Given(), n))])
 
     def _twice(self, codes: Tensor) -> Tensor:
         return codes if self.scale == 1.0 else torch.cat([codes, codes])
@@ -283,14 +287,14 @@ class _Bound:
         return untold + self.scale * (told - untold)
 
     def logits(self, codes: Tensor) -> Tensor:
-        return self._guide(self.model.transformer(self._twice(codes), self._told(len(codes))))
+        return self._guide(self.transformer(self._twice(codes), self._told(len(codes))))
 
     def begin(self, n: int) -> tuple[Tensor, Cache]:
-        logits, cache = self.model.transformer.begin(n * (1 if self.scale == 1.0 else 2), self._told(n))
+        logits, cache = self.transformer.begin(n if self.scale == 1.0 else 2 * n, self._told(n))
         return self._guide(logits), cache
 
     def advance(self, codes: Tensor, state: Cache) -> tuple[Tensor, Cache]:
-        logits, cache = self.model.transformer.advance(self._twice(codes), state)
+        logits, cache = self.transformer.advance(self._twice(codes), state)
         return self._guide(logits), cache
 
 

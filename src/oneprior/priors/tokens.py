@@ -59,7 +59,9 @@ class CausalTokenPrior(TokenPrior):
         device: torch.device | str = "cpu",
     ) -> None:
         if not temperature > 0:
-            raise InputError(f"the temperature must be positive, got {temperature}; small values take the likeliest code")
+            raise InputError(
+                f"the temperature must be positive, got {temperature}; small values take the likeliest code"
+            )
         if not 0 <= top_k <= vocabulary:
             raise InputError(f"top_k must lie in 0 .. {vocabulary} (the size of the codebook), got {top_k}")
         self.network, self.vocabulary, self.grid = network, vocabulary, torch.Size(grid)

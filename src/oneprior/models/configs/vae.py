@@ -9,9 +9,9 @@ class VAEConfig:
     """See `oneprior.models.vae`.
 
     Args:
-        latent: how many latent numbers; channels of the latent grid with `spatial`.
+        latent: how many latent numbers, or channels of the latent grid with `spatial`; None for 16, or 4.
         spatial: latents on a grid, the first stage of latent diffusion, instead of one vector.
-        beta: weight of the divergence; None for 1, or 0.01 with `spatial`.
+        beta: weight of the divergence; None for 1, or 0.1 with `spatial`.
         network: "light" (ours, any dimension), "mlp" (vector latents of tiny events), "diffusers" (`AutoencoderKL`, 2-D and
             spatial, for export to LDMPipeline), or "auto": "mlp" for vector latents of at most 256 numbers, else "light".
         downsample: the latent grid is the event divided by this power of two.
@@ -25,7 +25,7 @@ class VAEConfig:
         pretrained: JSON of the config of the diffusers network this was imported from; empty for our own.
     """
 
-    latent: int = 16
+    latent: int | None = None
     spatial: bool = False
     beta: float | None = None
     network: Literal["auto", "light", "mlp", "diffusers"] = "auto"

@@ -13,7 +13,7 @@ from oneprior.nets.adversarial import Given, check_given
 
 
 def told_in_training(batch: Batch, conditions: tuple[ConditionSpec, ...], rows: Rows, dropout: float) -> Given:
-    """A batch's conditions, each withheld from a share `dropout` of the rows, so that p(x) is learned beside p(x | c)."""
+    """A batch's conditions, each withheld from a share `dropout` of the rows: p(x) is learned beside p(x | c)."""
     values, present = dict(batch.condition), dict(batch.present)
     stream = rows.stream("withheld")
     for spec in conditions:

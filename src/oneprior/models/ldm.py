@@ -5,10 +5,10 @@ smaller; the diffusion then learns what is left, at a fraction of the price. In 
 
     forward = diffusion.forward(encode(batch)),    prior = Pushforward(diffusion.prior(), decode),
 
-and the rest of this file is bookkeeping. The latents are posterior means (KL) or what is quantised (VQ, which quantises on
-the way back). They are shifted and scaled to mean 0 and variance 1, channel by channel over the training data (for VQ by one
-scale, which leaves nearest codes nearest), since EDM's preconditioning counts on sigma_data = 1. The first stage's weights
-are part of this model's own state, so that it needs no second folder to load.
+and the rest of this file is bookkeeping. The latents are posterior means (KL) or what is quantised (VQ, which
+quantises on the way back). They are shifted and scaled to mean 0 and variance 1, channel by channel over the training
+data (for VQ by one scale, which leaves nearest codes nearest), since EDM's preconditioning counts on sigma_data = 1.
+The first stage's weights are part of this model's own state, so that it needs no second folder to load.
 
 The autoencoder stands still, so a training loop may encode the data once, by `latents`, and hand `forward` batches of
 latents from then on. Conditions go to the diffusion: images are resized to the latents' grid and concatenated; labels,

@@ -1,17 +1,17 @@
 """The variational autoencoder, with the noise of its decoder learned (Kingma and Welling 2014; Rybkin et al. 2021).
 
-The model is z ~ N(0, I), x = f(z) + sigma eps, and the encoder's q(z | x) = N(mean, diag var) stands for the posterior. By
-Jensen's inequality, for x of D numbers,
+The model is z ~ N(0, I), x = f(z) + sigma eps, and the encoder's q(z | x) = N(mean, diag var) stands for the
+posterior. By Jensen's inequality, for x of D numbers,
 
     log p(x) >= E_q[log N(x; f(z), sigma^2 I)] - KL(q(z | x) || N(0, I)),
 
-and that is what is maximised, in nats per number (divided by D). sigma is learned with the rest; at the optimum sigma^2 is
-the mean squared error of the reconstructions (Rybkin, Daniilidis, Levine 2021, equation 6), which does what beta of a
-beta-VAE (Higgins et al. 2017) is usually tuned for. `beta` stays as a weight of the divergence on top.
+and that is what is maximised, in nats per number (divided by D). sigma is learned with the rest; at the optimum
+sigma^2 is the mean squared error of the reconstructions (Rybkin, Daniilidis, Levine 2021, equation 6), which does
+what beta of a beta-VAE (Higgins et al. 2017) is usually tuned for. `beta` stays as a weight of the divergence on top.
 
-The encoder sees x with a little noise in training (Im et al. 2017): q(z | x + noise) is averaged over the noise, the bound
-stays a bound, and small sets are memorised later. (1,500 digits, 2,000 steps of 64, bound on 297 held-out digits after
-1,000 / 1,500 / 2,000 steps: -5.6, -4.4, -6.7 nats without, -5.5, -3.2, -3.1 with noise of 0.15.)
+The encoder sees x with a little noise in training (Im et al. 2017): q(z | x + noise) is averaged over the noise, the
+bound stays a bound, and small sets are memorised later. (1,500 digits, 2,000 steps of 64, bound on 297 held-out
+digits after 1,000 / 1,500 / 2,000 steps: -5.6, -4.4, -6.7 nats without, -5.5, -3.2, -3.1 with noise of 0.15.)
 
 The decoder's noise is part of x, so the prior's base noise is u = (z, eps). The law without it, x = f(z), lies on a
 surface, and has other posteriors: `prior(decoder_noise=False)`.

@@ -1,15 +1,19 @@
-"""The vector-quantised autoencoder and the law of its codes (van den Oord, Vinyals, Kavukcuoglu 2017; Esser et al. 2021).
+"""The vector-quantised autoencoder and the law of its codes (van den Oord, Vinyals, Kavukcuoglu 2017; Esser et al.
+2021).
 
-An encoder turns an event into a grid of vectors, each is replaced by its nearest code, and a decoder turns the codes back:
+An encoder turns an event into a grid of vectors, each is replaced by its nearest code, and a decoder turns the codes
+back:
 
     loss = |x - f(e)|^2 + commitment |z - sg(e)|^2,
 
-the codebook following by running means (`nets.quantizer`). With a critic of patches and a distance between features it is
-the VQGAN. The prior is a causal transformer over the grid, whose conditionals are exact: x = f(codes), codes ~ p(codes).
+the codebook following by running means (`nets.quantizer`). With a critic of patches and a distance between features
+it is the VQGAN. The prior is a causal transformer over the grid, whose conditionals are exact: x = f(codes), codes ~
+p(codes).
 
 Codec and transformer are trained in one run, as two players: the codec never sees the transformer's loss, and the
-transformer never moves the codec. It starts when `prior_start` of the training is done and learns while the codes settle;
-no second run, no second pass over the data. Conditions go to the transformer, as part of its start token; the codec has none.
+transformer never moves the codec. It starts when `prior_start` of the training is done and learns while the codes
+settle; no second run, no second pass over the data. Conditions go to the transformer, as part of its start token; the
+codec has none.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
 """Encoders and decoders: events to latents and back, for 1-D, 2-D and 3-D events.
 
-An encoder halves the event k times (`downsample` = 2^k) and ends in a grid of channels, or in one vector; a decoder is its
-mirror image. The light pair, written here, does its work on the halved grids: its one operation at full resolution is
-a thin convolution. The usual design (Esser, Rombach, Ommer 2021, "Taming transformers", which diffusers' `AutoencoderKL`
-and MONAI's follow) runs residual blocks at full resolution too, and pays for it. On Fashion-MNIST, 45 CPU seconds each
-on one thread, same objective and 4x7x7 latents, reconstructions of 2,000 test images: light pair 26.0 dB, `AutoencoderKL`
-of the same widths 21.1 dB, for the light one takes three times the steps and decodes three times as fast. So it is the
-default, and `DiffusersAutoencoder` stands beside it for what must be read by diffusers (`LDMPipeline`) or comes from it.
+An encoder halves the event k times (`downsample` = 2^k) and ends in a grid of channels, or in one vector; a decoder
+is its mirror image. The light pair, written here, does its work on the halved grids: its one operation at full
+resolution is a thin convolution. The usual design (Esser, Rombach, Ommer 2021, "Taming transformers", which
+diffusers' `AutoencoderKL` and MONAI's follow) runs residual blocks at full resolution too, and pays for it. On
+Fashion-MNIST, 45 CPU seconds each on one thread, same objective and 4x7x7 latents, reconstructions of 2,000 test
+images: light pair 26.0 dB, `AutoencoderKL` of the same widths 21.1 dB, for the light one takes three times the steps
+and decodes three times as fast. So it is the default, and `DiffusersAutoencoder` stands beside it for what must be
+read by diffusers (`LDMPipeline`) or comes from it.
 
-Sizes that 2^k does not divide are padded with the edge's value, and cropped after decoding. Tiny events (8x8 digits) take
-a pair of multilayer perceptrons. What an encoder and a decoder are told (`told`, one vector a row) is added to the
-features at both ends.
+Sizes that 2^k does not divide are padded with the edge's value, and cropped after decoding. Tiny events (8x8 digits)
+take a pair of multilayer perceptrons. What an encoder and a decoder are told (`told`, one vector a row) is added to
+the features at both ends.
 """
 
 from __future__ import annotations

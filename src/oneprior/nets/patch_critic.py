@@ -1,10 +1,10 @@
 """What makes reconstructions sharp: a critic of patches, and a distance between features.
 
-A squared error averages over all that the latents leave open, and the average is blurred. VQGAN (Esser, Rombach, Ommer
-2021) adds two terms. A critic looks at overlapping patches (Isola et al. 2017) and learns, by the hinge loss (Lim and Ye
-2017), to tell reconstructions from data: E[relu(1 - D(x))] + E[relu(1 + D(x'))], while the decoder raises E[D(x')].
-And a distance between features of a fixed network (Zhang et al. 2018, "perceptual"): any callable that turns events into
-one feature map or several serves; nothing is downloaded.
+A squared error averages over all that the latents leave open, and the average is blurred. VQGAN (Esser, Rombach,
+Ommer 2021) adds two terms. A critic looks at overlapping patches (Isola et al. 2017) and learns, by the hinge loss
+(Lim and Ye 2017), to tell reconstructions from data: E[relu(1 - D(x))] + E[relu(1 + D(x'))], while the decoder raises
+E[D(x')]. And a distance between features of a fixed network (Zhang et al. 2018, "perceptual"): any callable that
+turns events into one feature map or several serves; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -61,12 +61,15 @@ def feature_distance(features: Features, x: Tensor, y: Tensor) -> Tensor:
     Source: Zhang, Isola, Efros, Shechtman, Wang 2018, equation 1, with equal weights.
     """
     a, b = features(x), features(y)
-    pairs = zip([a], [b], strict=True) if isinstance(a, Tensor) else zip(a, b, strict=True)
     total = x.new_zeros(len(x))
-    for u, v in pairs:
+    for u, v in zip(_maps(a), _maps(b), strict=True):
         gap = F.normalize(u, dim=1) - F.normalize(v, dim=1)
         total = total + gap.square().flatten(1).sum(1) / math.prod(u.shape[2:])
     return total
+
+
+def _maps(features: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+    return [features] if isinstance(features, Tensor) else features
 
 
 class RandomFeatures(nn.Module):

@@ -1,16 +1,18 @@
 """A codebook that follows the data: vectors to the nearest of K codes, and back.
 
 The forward map replaces each latent vector by its nearest code; the backward map is the identity (straight-through,
-Bengio et al. 2013), so that the encoder learns from the decoder's gradient. The codes themselves are no parameters: each
-is the running mean of the vectors that chose it (van den Oord, Vinyals, Kavukcuoglu 2017, appendix A.1),
+Bengio et al. 2013), so that the encoder learns from the decoder's gradient. The codes themselves are no parameters:
+each is the running mean of the vectors that chose it (van den Oord, Vinyals, Kavukcuoglu 2017, appendix A.1),
 
     N_k <- decay N_k + (1 - decay) n_k,    m_k <- decay m_k + (1 - decay) sum of its vectors,    e_k = m_k / N_k,
 
-which is an online k-means. Encoder outputs are held to their codes by the commitment term |z - sg(e)|^2. A code that nobody
-chooses never moves again; such dead codes are restarted at vectors of the batch (Dhariwal et al. 2020, Jukebox, section 3.1).
+which is an online k-means. Encoder outputs are held to their codes by the commitment term |z - sg(e)|^2. A code that
+nobody chooses never moves again; such dead codes are restarted at vectors of the batch (Dhariwal et al. 2020,
+Jukebox, section 3.1).
 
-Everything is a function of the global batch: sums are reduced over processes, and the vectors for restarts are those with
-the smallest random keys of all, keys that belong to rows and not to processes. So two processes hold the same codebook as one.
+Everything is a function of the global batch: sums are reduced over processes, and the vectors for restarts are those
+with the smallest random keys of all, keys that belong to rows and not to processes. So two processes hold the same
+codebook as one.
 """
 
 from __future__ import annotations
@@ -114,8 +116,8 @@ class Quantizer(nn.Module):
         if z.shape[1] != self.width:
             raise ShapeError("latents to quantise", z.shape, ("n", self.width, "*grid"))
         vectors = z.detach().movedim(1, -1).reshape(-1, self.width).float()
-        update = self.training and rows is not None
-        if update:
+        keys = None
+        if self.training and rows is not None:
             keys = rows.stream("codebook").bits(math.prod(z.shape[2:])).reshape(-1).to(z.device)
             if not bool(self.started):
                 self._start(vectors, keys)
@@ -125,7 +127,7 @@ class Quantizer(nn.Module):
         perplexity = torch.special.entr(share).sum().exp()
         codes = codes.reshape(z.shape[0], *z.shape[2:])
         code = self.lookup(codes).to(z.dtype)
-        if update:
+        if keys is not None:
             self._follow(statistics)
             self._restart(vectors, keys, float(statistics[:, 0].sum()))
         commitment = (z - code).square().flatten(1).mean(1)
@@ -170,7 +172,8 @@ class Quantizer(nn.Module):
         self.started.fill_(True)
 
     def _candidates(self, vectors: Tensor, keys: Tensor) -> Tensor:
-        """The K vectors of the global batch with the smallest keys, in that order, repeated where there are fewer; (K, d)."""
+        """The K vectors of the global batch with the smallest keys, in order, repeated where there are fewer; (K,
+        d)."""
         order = keys.argsort(stable=True)[: self.codes]
         vectors, keys = vectors[order], keys[order]
         if _processes() > 1:

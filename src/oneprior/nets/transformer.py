@@ -1,9 +1,10 @@
 """A small causal transformer over a sequence of codes.
 
-Position i sees a start token and the codes before i, so one pass gives every conditional p(code_i | codes before i), and
-their product is the exact probability of the sequence. What the sequence is told (a class) is added to the start token.
-Blocks are pre-norm (Radford et al. 2019): x + attend(norm(x)), then x + mlp(norm(x)). In sampling the keys and values of
-past positions are kept, so that L codes cost L positions of work and not L^2 (attention's own L^2 / 2 stays).
+Position i sees a start token and the codes before i, so one pass gives every conditional p(code_i | codes before i),
+and their product is the exact probability of the sequence. What the sequence is told (a class) is added to the start
+token. Blocks are pre-norm (Radford et al. 2019): x + attend(norm(x)), then x + mlp(norm(x)). In sampling the keys and
+values of past positions are kept, so that L codes cost L positions of work and not L^2 (attention's own L^2 / 2
+stays).
 """
 
 from __future__ import annotations

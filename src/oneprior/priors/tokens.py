@@ -1,11 +1,13 @@
 """Laws over grids of codes whose conditionals are exact.
 
 The chain rule, p(codes) = prod_i p(code_i | codes before i), makes any network with causal logits an exact law: its
-probability is a sum of log-softmaxes, and a draw takes one position after another. Changing the temperature T or cutting
-all but the k likeliest codes changes each conditional, and gives another exact law: `log_prob`, `next_logits` and
-`sample_codes` speak of the same one. (Sampling softmax(logits / T) position by position is not p^(1/T), the tempered joint.)
+probability is a sum of log-softmaxes, and a draw takes one position after another. Changing the temperature T or
+cutting all but the k likeliest codes changes each conditional, and gives another exact law: `log_prob`, `next_logits`
+and `sample_codes` speak of the same one. (Sampling softmax(logits / T) position by position is not p^(1/T), the
+tempered joint.)
 
-Two small laws stand beside it: codes that are independent, and a whole table of probabilities, which a test can enumerate.
+Two small laws stand beside it: codes that are independent, and a whole table of probabilities, which a test can
+enumerate.
 """
 
 from __future__ import annotations

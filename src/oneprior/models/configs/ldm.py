@@ -1,6 +1,6 @@
 """Settings of the ldm family; no torch here, so that the command line starts at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from oneprior.models.configs.diffusion import DiffusionConfig
@@ -23,9 +23,11 @@ class LDMConfig:
 
     autoencoder: str = ""
     autoencoder_family: Literal["vae", "vqvae"] = "vae"
-    vae: VAEConfig = VAEConfig(spatial=True)
-    vqvae: VQVAEConfig = VQVAEConfig(codes=1024, latent=4, prior_start=1.0)
-    diffusion: DiffusionConfig = DiffusionConfig(width=96, multipliers=(1,), attention=(0,))
+    vae: VAEConfig = field(default_factory=lambda: VAEConfig(spatial=True))
+    vqvae: VQVAEConfig = field(default_factory=lambda: VQVAEConfig(codes=1024, latent=4, prior_start=1.0))
+    diffusion: DiffusionConfig = field(
+        default_factory=lambda: DiffusionConfig(width=96, multipliers=(1,), attention=(0,))
+    )
 
     @property
     def first_stage(self) -> VAEConfig | VQVAEConfig:

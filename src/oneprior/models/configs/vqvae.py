@@ -21,8 +21,8 @@ class VQVAEConfig:
         prior_width: of the transformer over the codes.
         prior_depth: its blocks.
         prior_heads: its attention heads.
-        prior_start: share of the training after which the transformer learns; before, codes still move too much. 1 for a
-            codec without a prior.
+        prior_start: share of the training after which the transformer learns; before, codes still move too much. 1
+            for a codec without a prior.
         condition_dropout: share of rows whose conditions are withheld from the transformer in training.
         adversarial: weight of a critic of patches (VQGAN's term); 0 for none, and then there is no critic.
         perceptual: weight of a distance between features of a fixed random network; 0 for none.

@@ -47,6 +47,8 @@ def _dataset(path: Path, found: Found, kind: str, request: Request) -> Dataset:
     if len(shape) < 2 or not shape[0] or dtype.kind not in "biuf":
         raise InputError(f"{what}: shape {shape} of {dtype} is no set of events; needed is (n, ...) of real numbers")
     layout = request.layout
+    if kind == "idx" and layout is None and len(shape) == 3:
+        layout = "nhw"  # the format's own convention: no channels
     layout = infer_layout(shape, what) if layout is None else check_layout(layout, shape, what)
     cut = request.plan.slices
     source = ArraySource(found.array, layout, cut)

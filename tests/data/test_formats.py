@@ -116,9 +116,7 @@ def test_class_folders_become_labels(tmp_path):
 
 def test_dataset_json_labels(tmp_path):
     pictures(tmp_path, 4)
-    (tmp_path / "dataset.json").write_text(
-        '{"labels": [["p0.png", 1], ["p1.png", 0], ["p2.png", 1], ["p3.png", 0]]}'
-    )
+    (tmp_path / "dataset.json").write_text('{"labels": [["p0.png", 1], ["p1.png", 0], ["p2.png", 1], ["p3.png", 0]]}')
     dataset = open_dataset(tmp_path)
     assert dataset.batch(torch.arange(4)).condition["label"].tolist() == [1, 0, 1, 0]
 

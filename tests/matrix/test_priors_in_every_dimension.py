@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from matrix.families import SHAPES, Tiny, batch_of, cases
 
+from matrix.families import SHAPES, Tiny, batch_of, cases
 from oneprior.core import ConditionSpec, Rows
 from oneprior.laws import check_prior
 from oneprior.models.base import ClosedFormModel

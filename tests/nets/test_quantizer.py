@@ -25,6 +25,14 @@ def test_the_nearest_code_by_brute_force():
 
 
 @torch.no_grad()
+def test_half_precision_around_it_changes_no_code():
+    q, z = Quantizer(64, 3).eval(), _latents(20)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = q(z).codes
+    assert torch.equal(inside, q(z).codes)
+
+
+@torch.no_grad()
 def test_one_hot_mixtures_are_lookups():
     q, codes = Quantizer(5, 3), torch.randint(5, (2, 3, 4), generator=torch.Generator().manual_seed(0))
     onehot = torch.nn.functional.one_hot(codes, 5).movedim(-1, 1).float()

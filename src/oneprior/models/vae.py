@@ -124,7 +124,7 @@ class VAE(Model):
     def recipe(self, player: str) -> Recipe:
         """A brisk Adam; weight decay holds the perceptrons of tiny sets back from memorising."""
         if player == "critic":
-            return Recipe(learning_rate=1e-3, betas=(0.5, 0.9), ema=0.0)
+            return Recipe(learning_rate=1e-3, betas=(0.5, 0.9), ema=0.0, compile=False)
         return Recipe(
             learning_rate=3e-3 if self.config.spatial else 2e-3, weight_decay=0.0 if self.config.spatial else 0.1
         )

@@ -115,7 +115,7 @@ class VQVAE(Model):
     def recipe(self, player: str) -> Recipe:
         """A brisk Adam for the codec, a decayed one for the transformer."""
         return {
-            "critic": Recipe(learning_rate=1e-3, betas=(0.5, 0.9), ema=0.0),
+            "critic": Recipe(learning_rate=1e-3, betas=(0.5, 0.9), ema=0.0, compile=False),
             "codec": Recipe(learning_rate=2e-3),
             "prior": Recipe(learning_rate=2e-3, betas=(0.9, 0.95), weight_decay=0.02),
         }[player]

@@ -80,7 +80,8 @@ class Quantizer(nn.Module):
         """The number of the code nearest to each vector; (m, d) -> (m,) int64."""
         vectors, squares = vectors.float(), self.codebook.square().sum(1)
         pieces = vectors.split(max(1, _CHUNK // self.codes))
-        return torch.cat([torch.addmm(squares, v, self.codebook.T, alpha=-2).argmin(1) for v in pieces])
+        with torch.autocast(vectors.device.type, enabled=False):  # in bf16 neighbours would change places
+            return torch.cat([torch.addmm(squares, v, self.codebook.T, alpha=-2).argmin(1) for v in pieces])
 
     def lookup(self, codes: Tensor) -> Tensor:
         """The vectors of codes; (n, *grid) int64 -> (n, d, *grid)."""

@@ -114,6 +114,15 @@ def test_class_folders_become_labels(tmp_path):
     assert open_dataset(tmp_path, key="train/rose").conditions == ()
 
 
+def test_of_train_and_test_folders_train_is_opened(tmp_path):
+    for part, count in (("train", 4), ("test", 2)):
+        for name in ("a", "b"):
+            pictures(tmp_path / part / name, count)
+    assert len(open_dataset(tmp_path)) == 8
+    assert open_dataset(tmp_path).conditions[0].names == ("a", "b")
+    assert len(open_dataset(tmp_path, key="test")) == 4
+
+
 def test_dataset_json_labels(tmp_path):
     pictures(tmp_path, 4)
     (tmp_path / "dataset.json").write_text('{"labels": [["p0.png", 1], ["p1.png", 0], ["p2.png", 1], ["p3.png", 0]]}')

@@ -26,6 +26,8 @@ from oneprior.data.survey import Survey, survey
 
 _KNOWN = "PNG, JPEG, TIFF, GIF, NIfTI, DICOM, .npy, .npz, .zip or IDX"
 
+_PARTS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+
 
 def open_files(reader: Reader, files: Files, place: Path, request: Request) -> StoredDataset:
     """The data set of what `choose_reader` chose."""
@@ -48,7 +50,10 @@ def open_hub(table: object, what: str, place: Path | None, request: Request) -> 
 
 
 def list_files(place: Path, key: str | None) -> Files:
-    """The files of a folder, of a zip, or one file; with a key, those of that sub-folder."""
+    """The files of a folder, of a zip, or one file; with a key, those of that sub-folder.
+
+    Where the top folders are called train, test, val, ..., and nothing else, "train" is taken; the key names another.
+    """
     if place.is_dir():
         files: Files = FolderFiles.scan(place)
     elif place.suffix.lower() == ".zip":
@@ -56,7 +61,10 @@ def list_files(place: Path, key: str | None) -> Files:
     else:
         return FolderFiles.single(place)
     if key is None:
-        return files
+        tops = {name.partition("/")[0].lower(): name.partition("/")[0] for name in files.names if "/" in name}
+        if len(tops) < 2 or "train" not in tops or not set(tops) <= _PARTS:
+            return files
+        key = tops["train"]
     prefix = key.strip("/") + "/"
     return files.filter(lambda name: name.startswith(prefix))
 

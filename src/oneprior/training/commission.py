@@ -37,7 +37,6 @@ class Commission:
         team: who trains.
         before: the record of the run that is resumed; None for a new one.
         source: the run whose weights are the start; None for fresh ones.
-        labelled: whether the model is told the data's conditions.
     """
 
     family: str
@@ -48,12 +47,11 @@ class Commission:
     team: Team
     before: RunRecord | None = None
     source: Run | None = None
-    labelled: bool = True
 
     @property
     def conditions(self) -> tuple[ConditionSpec, ...]:
         """What the model is told."""
-        return self.material.training.conditions if self.labelled else ()
+        return self.material.training.conditions
 
     @property
     def about(self) -> Mapping[str, Any]:

@@ -93,7 +93,7 @@ def train_iter(
     folder = Path(out).expanduser()
     before = RunRecord.read(folder) if resume and (folder / CONFIG).exists() else None
     if before is None:
-        refuse_existing(folder)
+        refuse_existing(folder, resume)
     given = _sort(family, settings, data_options)
     base = config or (TrainConfig(**before.train) if before else TrainConfig())
     config = replace(base, **given.training)

@@ -171,7 +171,7 @@ class _Fit:
                 model.prepare(passes_over(self.data, config.batch_size, config.seed, team.device), rows)
         model.train()
         the_recipes = recipes(model, config)
-        self.numerics = choose_numerics(config, team.device, model.event_shape, the_recipes)
+        self.numerics = choose_numerics(config, team.device, model, the_recipes)
         arrange(model, self.numerics, the_recipes)
         self.plain_losses = Losses(model, self.numerics)
         self.losses = team.spread(model, self.plain_losses)

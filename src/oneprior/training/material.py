@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from oneprior.core import InputError
-from oneprior.data import Dataset, open_dataset, split
+from oneprior.data import Batch, Dataset, open_dataset, split
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,31 @@ class Material:
     training: Dataset
     held_out: Dataset | None
     about: Mapping[str, Any]
+
+    def unlabelled(self) -> Material:
+        """The same without conditions."""
+        apart = None if self.held_out is None else Unlabelled(self.held_out)
+        return replace(self, training=Unlabelled(self.training), held_out=apart)
+
+
+class Unlabelled(Dataset):
+    """A data set that tells nothing but its events.
+
+    Args:
+        parent: the data set with its conditions.
+    """
+
+    def __init__(self, parent: Dataset) -> None:
+        self.parent, self.conditions = parent, ()
+        self.event_shape, self.units, self.geometry = parent.event_shape, parent.units, parent.geometry
+        self.names, self.groups, self.skipped = parent.names, parent.groups, parent.skipped
+
+    def __len__(self) -> int:
+        return len(self.parent)
+
+    def batch(self, index: Tensor) -> Batch:
+        """Batches without conditions."""
+        return replace(self.parent.batch(index), condition={}, present={})
 
 
 def open_material(
@@ -46,6 +73,8 @@ def open_material(
         must_hold_out: whether data that cannot be parted (one file) are an error, or are all trained on.
     """
     whole = open_dataset(data, **options)
+    if options.get("labels") is False and whole.conditions:  # data that were open already
+        whole = Unlabelled(whole)
     training, apart = whole, None
     if held_out > 0:
         try:

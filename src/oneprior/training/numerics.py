@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from oneprior.models.base import Model, Recipe
 from oneprior.training.config import DEFAULT_IMAGES, TrainConfig
 
+_LARGE = 500_000  # parameters from which bf16 pays on a CPU: conversions cost a small network more than they save
 _LONG_IMAGES, _LONG_MINUTES_GPU, _LONG_MINUTES_CPU = DEFAULT_IMAGES, 20, 60
 
 
@@ -48,17 +49,16 @@ class Numerics:
         return x.contiguous(memory_format=torch.channels_last) if self.channels_last and x.dim() == 4 else x
 
 
-def choose_numerics(
-    config: TrainConfig, device: torch.device, event_shape: torch.Size, recipes: Mapping[str, Recipe]
-) -> Numerics:
-    """Resolves every "auto" of the settings for one device and one family."""
+def choose_numerics(config: TrainConfig, device: torch.device, model: Model, recipes: Mapping[str, Recipe]) -> Numerics:
+    """Resolves every "auto" of the settings for one device and one model."""
     once = all(recipe.compile for recipe in recipes.values())  # no double backward anywhere
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and once and _native_bf16(device))
+    large = device.type == "cuda" or sum(p.numel() for ps in model.players.values() for p in ps) >= _LARGE
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and once and large and _native_bf16(device))
     if config.compile == "auto":
         compile_it = once and _long(config, device, bf16)
     else:
         compile_it = config.compile == "on"
-    flat = len(event_shape) == 3
+    flat = len(model.event_shape) == 3
     auto_layout = bf16 or device.type == "cuda"
     last = flat and (config.channels_last == "on" or (config.channels_last == "auto" and auto_layout))
     return Numerics(bf16, compile_it, last)

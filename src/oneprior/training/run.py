@@ -21,7 +21,15 @@ from oneprior.models.base import Model
 from oneprior.priors.base import Prior
 from oneprior.training.card import write_card
 from oneprior.training.checkpoint import Checkpoints
-from oneprior.training.folder import WEIGHTS, RunRecord, check_tensors, read_tensors, settings_from, write_tensors
+from oneprior.training.folder import (
+    CONFIG,
+    WEIGHTS,
+    RunRecord,
+    check_tensors,
+    read_tensors,
+    settings_from,
+    write_tensors,
+)
 
 
 @dataclass(frozen=True)
@@ -197,11 +205,16 @@ def write_run(folder: Path, record: RunRecord, state: Mapping[str, Tensor]) -> N
     record.write(folder)
 
 
-def refuse_existing(folder: Path) -> None:
-    """Raises `InputError` where a folder holds a run, or files that a run would overwrite."""
+def refuse_existing(folder: Path, resume: bool = False) -> None:
+    """Raises `InputError` where a folder holds a run, or files that a run would overwrite.
+
+    Args:
+        folder: where a run is to be written.
+        resume: whether the first of two stages may be there: it is gone on with.
+    """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give a folder for the run")
-    for name in ("config.json", WEIGHTS):
+    for name in (CONFIG, WEIGHTS) if resume else (CONFIG, WEIGHTS, f"autoencoder/{CONFIG}"):
         if (folder / name).exists():
             raise InputError(
                 f"{folder} holds {name} already; give another --out, or --resume to go on with the run that is there"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from oneprior.core import InputError, Rows, ShapeError
+from oneprior.models.base import Model
 from oneprior.models.ldm import LatentDiffusion
 from oneprior.models.vae import VAE
 from oneprior.models.vqvae import VQVAE
@@ -123,7 +124,7 @@ def _first_stage(commission: Commission, changes: Mapping[str, Any]) -> Commissi
         config=config,
         folder=folder,
         before=RunRecord.read(folder) if (folder / CONFIG).exists() else None,
-        labelled=False,
+        material=commission.material.unlabelled(),
     )
     if first.before is not None:
         check_same(first)
@@ -144,11 +145,14 @@ def _model(commission: Commission, first: VAE | VQVAE | None) -> LatentDiffusion
 def _given(place: str, commission: Commission) -> VAE | VQVAE:
     """The autoencoder of a run, or of a folder of diffusers."""
     shape = commission.material.training.event_shape
-    if (Path(place) / CONFIG).exists() and '"_class_name"' in (Path(place) / CONFIG).read_text(encoding="utf-8"):
-        from oneprior.models.diffusers_format import import_autoencoder
+    if _of_diffusers(Path(place)):
+        from oneprior.models.diffusers_format import import_diffusers
 
-        return import_autoencoder(place, shape)
-    model = load(place, commission.team.device).model
+        if len(shape) != 3:
+            raise InputError(f"{place} is an autoencoder of pictures, and the data have shape {tuple(shape)}")
+        model: Model = import_diffusers(place, size=(shape[1], shape[2]))
+    else:
+        model = load(place, commission.team.device).model
     if not isinstance(model, VAE | VQVAE):
         raise InputError(f"{place} is a {model.family}; latent diffusion stands on a vae (--spatial) or a vqvae")
     if tuple(model.event_shape) != tuple(shape):
@@ -156,3 +160,9 @@ def _given(place: str, commission: Commission) -> VAE | VQVAE:
     if model.conditions:
         raise InputError(f"{place} was trained with conditions; train the autoencoder with labels=False (--no-labels)")
     return model
+
+
+def _of_diffusers(folder: Path) -> bool:
+    """Whether a folder was written by diffusers: its config.json names a class."""
+    config = folder / CONFIG
+    return config.is_file() and b'"_class_name"' in config.read_bytes()

@@ -1,0 +1,35 @@
+"""Bayes: a prior and a likelihood become a posterior, and methods draw from it."""
+
+from oneprior.inference.closed_form import ClosedForm, exact_posterior
+from oneprior.inference.guidance import (
+    DAPS,
+    MMPS,
+    DataCovariance,
+    Guidance,
+    Guided,
+    IsotropicCovariance,
+    JacobianCovariance,
+    MixtureCovariance,
+)
+from oneprior.inference.noise import HMC, EllipticalSlice
+from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler, bayes
+
+__all__ = [
+    "DAPS",
+    "HMC",
+    "MMPS",
+    "ClosedForm",
+    "DataCovariance",
+    "Draws",
+    "EllipticalSlice",
+    "Guidance",
+    "Guided",
+    "IsotropicCovariance",
+    "JacobianCovariance",
+    "MixtureCovariance",
+    "Needs",
+    "Posterior",
+    "Sampler",
+    "bayes",
+    "exact_posterior",
+]

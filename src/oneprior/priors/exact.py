@@ -81,6 +81,7 @@ class GaussianPosterior(ExactPosterior):
         self.sigma = likelihood.noise_level.double()
         double = torch.complex128 if likelihood.y.is_complex() else torch.float64
         self._y = self.instrument.vector(likelihood.y.to(double))
+        self._row = torch.arange(self.n, device=self._y.device)
 
     @cached_property
     def _innovation(self):
@@ -93,7 +94,7 @@ class GaussianPosterior(ExactPosterior):
 
     @cached_property
     def _solved(self) -> Tensor:
-        return self._innovation.solve(self._residual, torch.arange(self.n, device=self._y.device))
+        return self._innovation.solve(self._residual, self._row)
 
     def _back(self, solved: Tensor) -> Tensor:
         """S A' v; (N, m) -> (N, *event_shape)."""
@@ -104,7 +105,7 @@ class GaussianPosterior(ExactPosterior):
 
     @property
     def log_evidence(self) -> Tensor:
-        return log_normal(self._residual, self._solved, self._innovation.logdet()).to(self._dtype)
+        return log_normal(self._residual, self._solved, self._innovation.logdet(self._row)).to(self._dtype)
 
     def draw(self, rows: Rows, row: Tensor) -> Tensor:
         """Matheron's rule: a draw of prior and noise, moved by the gain times what it fails to explain."""

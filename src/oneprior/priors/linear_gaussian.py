@@ -38,8 +38,8 @@ class Innovation(ABC):
         """M^-1 r; (N, m), and the problem of each row (N,) -> (N, m)."""
 
     @abstractmethod
-    def logdet(self) -> Tensor:
-        """log det M, () or (n,).
+    def logdet(self, row: Tensor) -> Tensor:
+        """log det M for the problem of each row (N,); (N,) or () where it is one for all.
 
         Raises:
             InputError: where it is not available at this size.
@@ -141,8 +141,8 @@ class _Woodbury(Innovation):
         inner = torch.cholesky_solve((weighted @ self.scaled.T)[..., None], self.factor[level])[..., 0]
         return weighted - (inner @ self.scaled) * inverse
 
-    def logdet(self) -> Tensor:
-        return self._logdet[self._level]
+    def logdet(self, row: Tensor) -> Tensor:
+        return self._logdet[self.level(row)]
 
 
 class _Dense(Innovation):
@@ -167,8 +167,10 @@ class _Dense(Innovation):
         inverse = self.inverse[row] if len(self.inverse) > 1 else self.inverse
         return ((r @ self.vectors) * inverse) @ self.vectors.T
 
-    def logdet(self) -> Tensor:
-        return self._logdet if self.factor is None else 2 * self.factor.diagonal().log().sum()
+    def logdet(self, row: Tensor) -> Tensor:
+        if self.factor is not None:
+            return 2 * self.factor.diagonal().log().sum()
+        return self._logdet[row] if len(self._logdet) > 1 else self._logdet[0]
 
 
 class _Iterative(Innovation):
@@ -188,7 +190,7 @@ class _Iterative(Innovation):
         tolerance = 1e-10 if r.dtype == torch.float64 else 1e-6
         return conjugate_gradient(apply, r, tolerance=tolerance, max_steps=1000)
 
-    def logdet(self) -> Tensor:
+    def logdet(self, row: Tensor) -> Tensor:
         raise InputError(
             f"the evidence of {self.instrument.size} measurements under this operator needs a matrix of that size "
             f"squared, and the limit is {DENSE_LIMIT}: use one Gaussian component, or fewer measurements"

@@ -1,0 +1,81 @@
+"""Decoupled annealing: draw a clean event, noise it again, a little less each time (Zhang et al. 2024, DAPS).
+
+At each noise level of a falling grid
+
+    x0 ~ p(x0 | x_t, y),    x_t' = alpha_t' x0 + sigma_t' noise,
+
+so that each x_t is a fresh draw from p(x_t | y) if x0 was one from p(x0 | x_t, y): errors of one level are forgotten
+at the next, where ancestral sampling would carry them along. The paper draws x0 by Langevin steps around a few steps
+of the ODE. Here p(x0 | x_t, y) is drawn in closed form around one call of the denoiser, with the spread from a
+`Covariance` (measured: better than guided denoising, at one network call a level; ../shared/field/probes.md). For data
+that are truly Gaussian, or truly the mixture behind a `MixtureCovariance`, every level is exact, however few there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from oneprior.core import Rows
+from oneprior.inference.guidance.beliefs import Covariance, IsotropicCovariance, make_beliefs
+from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler
+from oneprior.likelihoods.gaussian import GaussianLikelihood
+from oneprior.priors.diffusion.samplers import Grid
+from oneprior.priors.diffusion.schedule import DenoisingPrior
+
+_GRID = Grid(low=0.05)
+
+
+@dataclass(frozen=True)
+class DAPS(Sampler):
+    """Draw, noise again, repeat.
+
+    Args:
+        steps: noise levels, as many as network calls for each draw.
+        grid: where they are.
+        covariance: of x0 given x_t; the best that the prior affords by default.
+    """
+
+    name: ClassVar[str] = "daps"
+    needs: ClassVar[Needs] = Needs(prior=DenoisingPrior, gaussian=True, linear=True)
+    steps: int = 25
+    grid: Grid = _GRID
+    covariance: Covariance | None = None
+
+    @classmethod
+    def published(cls) -> Self:
+        """200 levels from 100 to 0.1 (rho 7) and an isotropic spread; the paper's inner Langevin loop is replaced by
+        the exact draw that it approximates."""
+        return cls(steps=200, grid=Grid(low=0.1, high=100.0), covariance=IsotropicCovariance())
+
+    @torch.no_grad()
+    def iterate(self, posterior: Posterior, draws: int, rows: Rows) -> Iterator[Draws]:
+        prior, n = posterior.prior, posterior.n
+        assert isinstance(prior, DenoisingPrior)
+        likelihood = posterior.likelihood.repeat(draws)
+        assert isinstance(likelihood, GaussianLikelihood)
+        beliefs = make_beliefs(prior, likelihood, self.covariance)
+        streams = rows.to(prior.device).repeat(draws)
+        path = self.grid.path(prior.schedule, self.steps, prior.device)
+        x_t = path.sigma[0] * streams.normal(*prior.event_shape)
+        for k in range(len(path)):
+            x, mean = beliefs.draw(x_t, path.t[k].to(x_t), streams)
+            if k + 1 < len(path):
+                x_t = path.alpha[k + 1] * x + path.sigma[k + 1] * streams.normal(*prior.event_shape)
+            yield self._draws(posterior, x, mean, draws, (k + 1) * draws * n, (k + 1) / len(path))
+
+    def _draws(self, posterior: Posterior, x: Tensor, mean: Tensor, draws: int, calls: int, done: float) -> Draws:
+        """The state, with E[x0 | x_t, y] averaged over the draws as its mean: the same expectation, less noise."""
+        shape = (draws, posterior.n)
+        return Draws(
+            posterior.events(x.unflatten(0, shape)),
+            self.name,
+            exact=False,
+            network_calls=calls,
+            done=done,
+            centre=posterior.decode(mean.unflatten(0, shape).mean(0)) if posterior.affine else None,
+        )

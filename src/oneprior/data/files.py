@@ -224,9 +224,9 @@ class _Descriptor:
         os.close(self.number)
 
 
-def natural(name: str) -> list[tuple[int, int | str]]:
-    """The sort key by which "frame2" comes before "frame10"."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"([0-9]+)", name) if part]
+def natural(name: str) -> str:
+    """The sort key by which "frame2" comes before "frame10": numbers are padded with zeros."""
+    return re.sub(r"[0-9]+", lambda number: number[0].zfill(12), name)
 
 
 def _hidden(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from oneprior.data.decoded import BadFileError, Reader
 from oneprior.data.dicom import SeriesReader, is_dicom
 from oneprior.data.files import Files, FolderFiles, Taken, ZipFiles
 from oneprior.data.plan import Request
-from oneprior.data.ranges import map_for
+from oneprior.data.ranges import map_for, needs_survey
 from oneprior.data.readers import FileReader, kind_of
 from oneprior.data.sources import ArraySource, DecodedSource, MappedArray, Source
 from oneprior.data.stored import StoredDataset
@@ -116,7 +117,7 @@ def _look(reader: Reader, place: Path | None, request: Request) -> tuple[Survey,
     if not request.keep or (place is None and request.cache is None):
         result = survey(reader, request.plan, request.skip_bad)
         return result, _lazy(reader, request, result)
-    recipe = f"survey 1/{type(reader).__name__}/{request.key}/{request.plan}"
+    recipe = f"survey 2/{type(reader).__name__}/{request.key}/{request.plan}"
     source, stamp = place or Path("/hub"), reader.digest()
     note = cache_path(source, recipe, stamp, ".survey.npz", request.cache)
     data = cache_path(source, recipe, stamp, ".rows", request.cache)
@@ -139,10 +140,18 @@ def _lazy(reader: Reader, request: Request, result: Survey) -> Source:
 def _assemble(
     result: Survey, source: Source, names: Taken, told: labelling.Labels | None, request: Request, what: str
 ) -> StoredDataset:
+    dtype = np.dtype(result.dtype)
+    chosen = request.value_range is None and result.declared is None and needs_survey(dtype)
+    if chosen and len(result.items) > 2 and result.typical < 0.05 * (result.high - result.low):
+        warnings.warn(
+            f"{what}: half of the files use less than 5 % of the set's range {result.low:g} .. {result.high:g}, which "
+            f"{result.widest} stretches; give value_range=(low, high), or bring the files to one scale",
+            stacklevel=4,
+        )
     one_each = bool((result.rows == 1).all())
     item = np.repeat(np.arange(len(result.items)), result.rows)
     units = map_for(
-        np.dtype(result.dtype),
+        dtype,
         result.low,
         result.high,
         declared=result.declared,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
+from array import array
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +40,8 @@ class Survey:
         event_shape: (channels, *space) of every row.
         dtype: NumPy name of the values.
         low, high: smallest and largest value.
+        typical: the median over files of largest less smallest value.
+        widest: the file where it is largest.
         declared: the range that the files declare, or None.
         unit: the name of the unit.
         geometry: of the first row.
@@ -52,6 +54,8 @@ class Survey:
     dtype: str
     low: float
     high: float
+    typical: float
+    widest: str
     declared: tuple[float, float] | None
     unit: str
     geometry: Geometry
@@ -120,10 +124,9 @@ def survey(reader: Reader, plan: Plan, skip_bad: bool = False, data: Path | None
 
 def _survey(reader: Reader, plan: Plan, skip_bad: bool, data: Path | None, cast: np.dtype | None) -> Survey:
     first: _Rows | None = None
-    kept: list[tuple[int, int]] = []
+    items, rows, lows, highs = array("q"), array("q"), array("d"), array("d")
     skipped = list(reader.skipped)
-    ranges: list[tuple[float, float]] = []
-    declared: list[tuple[float, float] | None] = []
+    declared: set[tuple[float, float] | None] = set()
     with ExitStack() as stack:
         file: BinaryIO | None = None
         for i, here in _decoded(reader, plan, stack):
@@ -148,25 +151,29 @@ def _survey(reader: Reader, plan: Plan, skip_bad: bool, data: Path | None, cast:
             events = here.events.astype(cast, copy=False) if cast else here.events
             if file is not None:
                 file.write(np.ascontiguousarray(events).data)
-            kept.append((i, len(events)))
-            ranges.append((float(events.min()), float(events.max())))
-            declared.append(here.decoded.declared)
+            items.append(i)
+            rows.append(len(events))
+            lows.append(float(events.min()))
+            highs.append(float(events.max()))
+            declared.add(here.decoded.declared)
     if first is None:
         reasons = "; ".join(f"{where}: {reason}" for where, reason in skipped[:3])
         raise InputError(f"none of {len(skipped)} files could be read. {reasons}")
-    _warn_of_outliers(np.asarray(ranges), reader, kept)
+    widths = np.asarray(highs) - np.asarray(lows)
     known = [d for d in declared if d is not None]
     dtype = cast or first.events.dtype
     return Survey(
         event_shape=first.events.shape[1:],
         dtype=dtype.name,
-        low=min(low for low, _ in ranges),
-        high=max(high for _, high in ranges),
-        declared=(min(d[0] for d in known), max(d[1] for d in known)) if len(known) == len(declared) else None,
+        low=min(lows),
+        high=max(highs),
+        typical=float(np.median(widths)),
+        widest=reader.names[items[int(widths.argmax())]],
+        declared=(min(d[0] for d in known), max(d[1] for d in known)) if None not in declared else None,
         unit=first.decoded.unit,
         geometry=replace(first.geometry, dtype=dtype.name) if cast else first.geometry,
-        items=np.asarray([i for i, _ in kept], dtype=np.int64),
-        rows=np.asarray([k for _, k in kept], dtype=np.int64),
+        items=np.asarray(items, dtype=np.int64),
+        rows=np.asarray(rows, dtype=np.int64),
         skipped=tuple(skipped),
     )
 
@@ -221,18 +228,6 @@ def _oriented(a: _Rows, b: _Rows) -> bool:
     axes = [np.abs(s).argmax(0) for s in signs]
     same = np.array_equal(axes[0], axes[1])
     return same and all(signs[0][axes[0][k], k] * signs[1][axes[0][k], k] > 0 for k in range(3))
-
-
-def _warn_of_outliers(ranges: np.ndarray, reader: Reader, kept: list[tuple[int, int]]) -> None:
-    """Say so where a few files stretch the range of the set so far that the others lose their contrast."""
-    low, high = ranges[:, 0].min(), ranges[:, 1].max()
-    if len(ranges) > 2 and np.median(ranges[:, 1] - ranges[:, 0]) < 0.05 * (high - low):
-        widest = reader.names[kept[int((ranges[:, 1] - ranges[:, 0]).argmax())][0]]
-        warnings.warn(
-            f"half of the files use less than 5 % of the set's range {low:g} .. {high:g}, which {widest} stretches; "
-            "give value_range=(low, high), or bring the files to one scale",
-            stacklevel=2,
-        )
 
 
 def _fits(data: Path, needed: int) -> bool:

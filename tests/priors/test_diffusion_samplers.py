@@ -10,8 +10,10 @@ from oneprior.laws import LawBroken, check_prior
 from oneprior.priors.diffusion.ode import OdePrior
 from oneprior.priors.diffusion.rescheduled import Rescheduled
 from oneprior.priors.diffusion.samplers import DDIM, Ancestral, DPMSolver, Grid, Heun
+from oneprior.priors.diffusion.samplers.base import first_u, first_x
 from oneprior.priors.diffusion.schedule import DenoisingPrior
 from oneprior.priors.diffusion.schedules import CosineSchedule, EDMSchedule, LinearSchedule, RectifiedFlow
+from oneprior.priors.gaussian import LowRankGaussian
 
 SCHEDULES = {
     "edm": EDMSchedule(),
@@ -36,7 +38,9 @@ class Gaussian(DenoisingPrior):
 
     def denoise(self, x_t, t):
         self.calls += 1
-        alpha, sigma = (v.reshape(-1, *[1] * 3) if v.dim() else v for v in (self.schedule.alpha(t), self.schedule.sigma(t)))
+        alpha, sigma = (
+            v.reshape(-1, *[1] * 3) if v.dim() else v for v in (self.schedule.alpha(t), self.schedule.sigma(t))
+        )
         mean, variance = MEAN.to(x_t), VARIANCE.to(x_t)
         return mean + alpha * variance / (alpha**2 * variance + sigma**2) * (x_t - alpha * mean)
 
@@ -75,7 +79,11 @@ def test_grids_fall_from_the_top(schedule, kind):
         assert torch.allclose(levels.log().diff(), levels.log().diff()[:1], atol=1e-4)
 
 
-@pytest.mark.parametrize("sampler", [Ancestral(120), DDIM(60), DDIM(80, eta=0.5), Heun(24), DPMSolver(32)], ids=repr)
+@pytest.mark.parametrize(
+    "sampler",
+    [Ancestral(120), DDIM(60), DDIM(80, eta=0.5), Heun(24), DPMSolver(32)],
+    ids=lambda s: f"{type(s).__name__}{s.steps}",
+)
 @pytest.mark.parametrize("name", ["edm", "exploding", "flow", "cosine"])
 def test_samples_have_the_law(sampler, name):
     """Mean and variance within four standard errors, plus the declared share for the finite number of steps."""
@@ -88,7 +96,9 @@ def test_samples_have_the_law(sampler, name):
     assert float((ratio - 1).abs().max()) < 4.5 * math.sqrt(2 / n) + bias, ratio
 
 
-@pytest.mark.parametrize("sampler", [Ancestral(5), DDIM(5), DDIM(5, final=False), Heun(5), Heun(5, final=False), DPMSolver(5)])
+@pytest.mark.parametrize(
+    "sampler", [Ancestral(5), DDIM(5), DDIM(5, final=False), Heun(5), Heun(5, final=False), DPMSolver(5)]
+)
 def test_network_calls_are_counted_exactly(sampler):
     prior = Gaussian(EDMSchedule())
     states = list(sampler.iterate(prior, Rows(2)))
@@ -116,15 +126,21 @@ def test_ddpm_posterior_is_the_textbook_one():
     assert math.isclose(b, float(bar[s].sqrt() * beta[t] / (1 - bar[t])), rel_tol=1e-8)
 
 
-def test_the_start_takes_the_mean_from_the_moments():
-    """With the mean known, a sample of one call at the top is the mean."""
-    from oneprior.priors.gaussian import LowRankGaussian
-
-    prior = Gaussian(EDMSchedule(sigma_max=4.0))
-    prior.moments = LowRankGaussian(MEAN.float() * 100, torch.zeros(8, 0), torch.zeros(0), 1.0)
-    walk = DPMSolver(3, Grid(high=4.0))
-    path, x = walk.start(prior, Rows(4000), None)
-    assert torch.allclose(x.mean(0).double(), path.alpha[0] * 100 * MEAN, atol=5 * path.sigma[0] / 4000**0.5)
+def test_known_moments_make_the_start_exact():
+    """With the data's Gaussian known, x_t at the top has its very law, even where the noise is weak; and `first_u` undoes it."""
+    schedule = EDMSchedule()
+    prior = Gaussian(schedule)
+    prior.moments = LowRankGaussian(MEAN, torch.eye(8, dtype=torch.float64)[:, 1:], VARIANCE.flatten()[1:] - 0.01, 0.01)
+    path = Grid(high=0.3).path(schedule, 3)
+    n = 4000
+    u = Rows(n).normal(1, 2, 4, dtype=torch.float64)
+    x = first_x(prior, path, u)
+    variance = path.alpha[0] ** 2 * VARIANCE + path.sigma[0] ** 2
+    assert float(((x.mean(0) - path.alpha[0] * MEAN) / (variance / n).sqrt()).abs().max()) < 4.5
+    assert float((x.var(0) / variance - 1).abs().max()) < 4.5 * math.sqrt(2 / n)
+    assert torch.allclose(first_u(prior, path, x), u)
+    exact = flow_map(MEAN + (VARIANCE + 0.3**2).sqrt() * u, 0.3, 0.0)  # the Gaussian's ODE from infinite noise on
+    assert torch.allclose(OdePrior(prior, sampler=DPMSolver(200, Grid(high=0.3))).decode(u), exact, atol=2e-3)
 
 
 def test_a_prior_draws_by_the_sampler_it_is_given():
@@ -202,3 +218,10 @@ class TestOde:
 
         with pytest.raises(LawBroken, match="batch"):
             check_prior(Coupled(EDMSchedule()))
+
+    @pytest.mark.parametrize(("steps", "share"), [(16, 0.05), (32, 0.015)])
+    def test_the_law_of_few_steps_is_as_near_as_the_docstring_says(self, steps, share):
+        prior = OdePrior(Gaussian(EDMSchedule()), steps)
+        u = torch.ones(1, 1, 2, 4, dtype=torch.float64)
+        deviation = (prior.decode(u) - prior.decode(-u)) / 2
+        assert float((deviation**2 / VARIANCE - 1).abs().max()) < share

@@ -57,7 +57,9 @@ def export_diffusers(model: Model, folder: str | Path, *, scheduler: Literal["dd
     latent = isinstance(model, LatentDiffusion)
     diffusion = model.diffusion if isinstance(model, LatentDiffusion) else model
     if not isinstance(diffusion, Diffusion):
-        raise InputError(f"a {model.family} has no place among diffusers' pipelines: only diffusion and ldm are exported")
+        raise InputError(
+            f"a {model.family} has no place among diffusers' pipelines: only diffusion and ldm are exported"
+        )
     unet = _exportable(diffusion, latent)
     plan = _scheduler(diffusion, scheduler)
     root = Path(folder)
@@ -94,7 +96,9 @@ def import_diffusers(folder: str | Path, *, size: tuple[int, int] | None = None)
         return _import_autoencoder(root, config, size)
     if config.get("_class_name") == "UNet2DModel":
         raise InputError(f"{root} is a UNet2DModel without its scheduler: give the folder of the whole pipeline")
-    raise InputError(f"{root} holds a {config.get('_class_name')}: UNet2DModel, AutoencoderKL and VQModel are known here")
+    raise InputError(
+        f"{root} holds a {config.get('_class_name')}: UNet2DModel, AutoencoderKL and VQModel are known here"
+    )
 
 
 def push_to_hub(
@@ -213,7 +217,9 @@ def _import_autoencoder(root: Path, config: Mapping[str, Any], size: tuple[int, 
 def _diffusion_config(network: Mapping[str, Any], plan: Mapping[str, Any]) -> DiffusionConfig:
     """Our settings for a network and a scheduler of theirs."""
     if network.get("num_class_embeds") or network.get("class_embed_type"):
-        raise InputError("this UNet2DModel takes class labels, which its pipelines never give it: it cannot be imported")
+        raise InputError(
+            "this UNet2DModel takes class labels, which its pipelines never give it: it cannot be imported"
+        )
     if network.get("out_channels", 3) != network.get("in_channels", 3):
         raise InputError("this UNet2DModel predicts variances beside its target: it cannot be imported")
     if network.get("time_embedding_type", "positional") != "positional":
@@ -277,7 +283,11 @@ def _load(net: torch.nn.Module, folder: Path) -> None:
         pickled = sorted(p.name for p in folder.glob("*.bin"))
         raise BadRunError(
             f"{folder} has no {_WEIGHTS}"
-            + (f", only the pickled {', '.join(pickled)}, which is not read: save it again with diffusers" if pickled else "")
+            + (
+                f", only the pickled {', '.join(pickled)}, which is not read: save it again with diffusers"
+                if pickled
+                else ""
+            )
         )
     try:
         net.load_state_dict(load_file(path))

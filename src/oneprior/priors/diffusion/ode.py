@@ -3,7 +3,8 @@
 The ODE of Song et al. 2021 (equation 13) carries N(0, sigma_max^2 I) at the top of the schedule to the data, one point
 to one point, so that any denoising prior is also x = decode(u) with u ~ N(0, I), which every noise-space method can use.
 Two things are said here because they are easily forgotten. The map is the solver's, and few steps give a slightly
-different law (24 Euler steps were measured to put 8 % on a covariance). And for a learned denoiser the ODE's law and the
+different law: of a Gaussian with variances from 0.01 to 1, 16 steps miss the worst variance by 4 %, the default 32 by 1 % (Karras'
+grid with 32 steps by 6 %). And for a learned denoiser the ODE's law and the
 denoiser's own agree only as far as the network is exact.
 """
 
@@ -17,8 +18,11 @@ from torch.utils.checkpoint import checkpoint
 
 from oneprior.priors.base import NoisePrior
 from oneprior.priors.diffusion.samplers import DiffusionSampler, DPMSolver, Grid
-from oneprior.priors.diffusion.samplers.base import first_x
+from oneprior.priors.diffusion.samplers.base import first_u, first_x
 from oneprior.priors.diffusion.schedule import DenoisingPrior
+
+
+LAW = Grid("logsnr", low=0.005, high=40.0)
 
 
 class OdePrior(NoisePrior):
@@ -41,7 +45,7 @@ class OdePrior(NoisePrior):
         checkpointing: bool = False,
     ) -> None:
         self.base = _Checkpointed(prior) if checkpointing else prior
-        self.solver = sampler or DPMSolver(steps=steps)
+        self.solver = sampler or DPMSolver(steps, LAW)
         self.event_shape = self.noise_shape = prior.event_shape
 
     @property
@@ -73,12 +77,12 @@ class OdePrior(NoisePrior):
             end = self.base.denoise(euler, path.t[high])
             trapezoid = path.alpha[high] * (path.level(low) - path.level(high)) / (2 * path.level(high))
             x_t = euler + trapezoid * (end - x0)
-        return (x_t - first_x(self.base, path, torch.zeros_like(x_t))) / path.sigma[0]
+        return first_u(self.base, path, x_t)
 
 
 def _rising(grid: Grid) -> Grid:
     """The grid of a way up: uniform in t cannot start from t = 0, where nothing is noise; explicit times do not scale."""
-    return Grid() if grid.times or grid.kind == "uniform" else grid
+    return LAW if grid.times or grid.kind == "uniform" else grid
 
 
 @dataclass

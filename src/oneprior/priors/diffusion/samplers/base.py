@@ -21,6 +21,7 @@ from torch import Tensor
 
 from oneprior.core import InputError, Rows, ShapeError
 from oneprior.priors.diffusion.schedule import DenoisingPrior, Schedule
+from oneprior.priors.gaussian import LowRankGaussian, Spectral
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Grid:
 
 
 KARRAS = Grid()
+FEW = Grid("logsnr", low=0.02, high=40.0)  # for few steps of a multistep method; see `dpm_solver`
 
 
 @dataclass(frozen=True)
@@ -169,13 +171,32 @@ class DiffusionSampler(ABC):
 
 
 def first_x(prior: DenoisingPrior, path: Path, u: Tensor) -> Tensor:
-    """x_t at the top of the path from standard normal u: alpha_0 E[x] + sigma_0 u, the mean where the prior knows it.
+    """x_t at the top of the path from standard normal u: sigma_0 u, or Gaussian with the data's moments where known.
 
-    At a noise level of 80 the mean still counts: |E[x]| grows with the square root of the number of pixels, and its share
-    of x_t is |E[x]| / 80 standard deviations along its own direction. Left out, large pictures come too grey.
+    The top is never all noise. At s = 80 the data's mean still moves x_t by |E[x]| / 80 standard deviations, and that grows
+    with the square root of the number of pixels; its covariance counts too from about s = 20 on. Far above the data the ODE
+    is that of the Gaussian with its moments (Wang and Vastola 2024, "The unreasonable effectiveness of Gaussian score
+    approximation for diffusion models"), which is solved here in closed form from infinite noise down to the top of the path.
     """
-    x = path.sigma[0] * u
-    return x if prior.moments is None else x.add(prior.moments.mean.to(x), alpha=path.alpha[0])
+    law, alpha, sigma = prior.moments, path.alpha[0], path.sigma[0]
+    if law is None:
+        return sigma * u
+    return _noised_root(law, alpha, sigma)(u) + alpha * law.mean.to(u)
+
+
+def first_u(prior: DenoisingPrior, path: Path, x_t: Tensor) -> Tensor:
+    """The inverse of `first_x`."""
+    law, alpha, sigma = prior.moments, path.alpha[0], path.sigma[0]
+    if law is None:
+        return x_t / sigma
+    return _noised_root(law, alpha, sigma).power(-1)(x_t - alpha * law.mean.to(x_t))
+
+
+def _noised_root(law: LowRankGaussian, alpha: float, sigma: float) -> Spectral:
+    """The symmetric root of alpha^2 S + sigma^2 I."""
+    covariance = law.covariance()
+    on, rest = (alpha**2 * value + sigma**2 for value in (covariance.on, covariance.rest))
+    return Spectral(covariance.basis, on, rest).power(0.5)
 
 
 def combine(a: float, x: Tensor, b: float, y: Tensor) -> Tensor:

@@ -347,18 +347,18 @@ def test_preview_shows_the_batchs_conditions():
 
 
 def test_it_learns_two_points():
-    """A mixture of two far points in the plane: both are found, in equal parts, within a few hundred steps."""
-    model = GAN(GANConfig(latent=4, width=4, gamma=0.1, augment="none"), (1, 2))
+    """A mixture of two far points in the plane: both are found, in about equal parts, within a few hundred steps."""
     torch.manual_seed(0)
-    players = {
-        name: torch.optim.Adam(list(p), lr=5e-3, betas=model.recipe(name).betas) for name, p in model.players.items()
-    }
+    model = GAN(GANConfig(latent=4, width=4, gamma=0.1, augment="none"), (1, 2))
+    assert model.network == "mlp"
+    players = {name: torch.optim.Adam(list(p), betas=model.recipe(name).betas) for name, p in model.players.items()}
     points = torch.tensor([[[0.8, 0.0]], [[-0.8, 0.4]]])
     for step in range(400):
         model.progress = step / 400
         rows = Rows(range(64 * step, 64 * (step + 1)))
         x = points[rows.integers(2)] + 0.05 * rows.normal(1, 2)
         for name, optimiser in players.items():
+            optimiser.param_groups[0]["lr"] = 5e-3 * (1 - model.progress)
             losses = model(Batch(x), name, rows)
             optimiser.zero_grad()
             torch.stack([v for k, v in losses.items() if not k.startswith("metric/")]).sum().backward()
@@ -367,4 +367,4 @@ def test_it_learns_two_points():
     x = model.prior().sample(Rows(500, seed=1))
     nearest = (x[:, None] - points).flatten(2).norm(dim=2)
     assert float((nearest.min(1).values < 0.25).float().mean()) > 0.8
-    assert 0.3 < float(nearest.argmin(1).float().mean()) < 0.7
+    assert 0.35 < float(nearest.argmin(1).float().mean()) < 0.65

@@ -152,3 +152,24 @@ def test_p_travels_with_the_weights():
 def test_unknown_steps_are_refused():
     with pytest.raises(InputError, match="mirror.*choose from blit"):
         Augment((1, 8, 8), ("mirror",))
+
+
+def _observe(process, file, result):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=process, world_size=2)
+    augment = Augment((1, 8, 8), target=0.6, images=100)
+    augment.observe(torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, -1.0]][process]))
+    augment.adapt()
+    result[process] = float(augment.p)
+    torch.distributed.destroy_process_group()
+
+
+def test_the_statistic_is_that_of_the_global_batch(tmp_path):
+    """Five signs of six are positive over two processes, r = 2/3 > 0.6: p rises by 6 images, on both alike."""
+    context = torch.multiprocessing.get_context("spawn")
+    result = context.Array("d", 2)
+    jobs = [context.Process(target=_observe, args=(k, tmp_path / "meet", result)) for k in range(2)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(120)
+    assert list(result) == pytest.approx([0.06, 0.06])

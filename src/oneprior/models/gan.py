@@ -42,7 +42,7 @@ from oneprior.priors.base import StandardNormal
 from oneprior.priors.pushforward import NoisePushforward
 
 SMALL_SET = 30_000
-_TINY_EVENT = 32
+_TINY_EVENT = 100
 _ADAPT_EVERY = 4
 _PATH_EVERY = 4
 _STYLE_MEMORY = 0.998
@@ -134,7 +134,8 @@ class GAN(Model):
             for name, penalty in zip(("r1", "r2"), penalties, strict=False):
                 losses[name] = weight * mean_over_rows(penalty, batch)
         d_real, d_fake = d_real.detach(), d_fake.detach()
-        centred = d_real - 0.5 * (d_real.mean() + d_fake.mean())
+        centre = sum_over_processes(torch.stack([(d_real + d_fake).sum() / 2, d_real.new_tensor(float(len(d_real)))]))
+        centred = d_real - centre[0] / centre[1]  # of the global batch
         if self.config.augment != "ramp" and bool(self.augmenting):
             self.augment.observe(centred)
         return losses | {
@@ -251,7 +252,7 @@ class GAN(Model):
             return Recipe(rate or 0.1, (0.5, 0.0), ema=0.0, clip=0.0, compile=False, optimiser="sgd")
         if self.network == "stylegan2":
             return Recipe(rate or 2.5e-3, (0.0, 0.99), ema=10_000.0, clip=0.0, compile=False)
-        return Recipe(rate or 1e-3, (0.0, 0.99), ema=10_000.0, clip=0.0, compile=False)
+        return Recipe(rate or 2e-3, (0.0, 0.99), ema=10_000.0, clip=0.0, compile=False)
 
     @property
     def mapping(self) -> StyleMapping:

@@ -12,7 +12,7 @@ class GANConfig:
         objective: "relativistic" (R3GAN: paired loss, R1 and R2), "nonsaturating" (StyleGAN2: R1) or "minimax"
             (Goodfellow et al. 2014, equation 1; no penalty unless `gamma` is given).
         network: "conv" (1-D, 2-D, 3-D), "stylegan2" (2-D), "mlp", "goodfellow2014" (the networks of the first paper),
-            or "auto": "mlp" for events of up to 32 numbers, else "conv".
+            or "auto": "mlp" for events of up to 100 numbers, else "conv".
         latent: length of z.
         width: channels at the finest level; they double at each coarser one, up to four times this.
             For "stylegan2" at the finest level too; up to sixteen times this, at most 512.

@@ -118,7 +118,7 @@ def _train(name: str, options: Options) -> None:
     if job.after:
         settings["autoencoder"] = str(trained(job.after, options))
     if options.quick:
-        settings["images"] = 256
+        settings |= {"images": 512, "checkpoint_every": 128}
     elif job.minutes:
         settings["minutes"] = job.minutes if options.minutes is None else options.minutes * job.minutes / 30
     before = cpu(job.after, options)["total_cpu_minutes"] if job.after else 0.0

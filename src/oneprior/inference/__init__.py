@@ -13,6 +13,7 @@ from oneprior.inference.guidance import (
 )
 from oneprior.inference.noise import HMC, EllipticalSlice
 from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler, bayes
+from oneprior.inference.search import Resampling
 
 __all__ = [
     "DAPS",
@@ -29,6 +30,7 @@ __all__ = [
     "MixtureCovariance",
     "Needs",
     "Posterior",
+    "Resampling",
     "Sampler",
     "bayes",
     "exact_posterior",

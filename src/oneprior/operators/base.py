@@ -18,12 +18,14 @@ class Operator(nn.Module, ABC):
         out_shape: shape of one y.
         differentiable: whether autograd may go through it.
         spec: the words that make it on the command line ("downsample:4"), or empty.
+        keeps_pixels: whether y is some of the entries of x as they are, so that a picture with holes is a measurement.
     """
 
     in_shape: torch.Size
     out_shape: torch.Size
     differentiable: bool = True
     spec: str = ""
+    keeps_pixels: bool = False
 
     @abstractmethod
     def apply(self, x: Tensor) -> Tensor:

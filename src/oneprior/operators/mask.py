@@ -34,6 +34,7 @@ class Mask(LinearOperator):
     """
 
     disjoint = True
+    keeps_pixels = True
     index: Tensor
 
     def __init__(self, keep: Tensor, in_shape: torch.Size | tuple[int, ...], spec: str = "") -> None:

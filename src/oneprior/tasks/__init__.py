@@ -1,0 +1,48 @@
+"""Verbs: what a person asks of a prior. Imports nothing before a name is used."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from oneprior.tasks.draw import encode, interpolate, synthesise, truncation_sheet
+    from oneprior.tasks.measurement import Measurement, measured, parse_noise, simulate
+    from oneprior.tasks.methods import METHODS, choose
+    from oneprior.tasks.restore import Restoration, restore, restore_iter
+
+_HOME = {
+    "METHODS": "methods",
+    "Measurement": "measurement",
+    "Restoration": "restore",
+    "choose": "methods",
+    "encode": "draw",
+    "interpolate": "draw",
+    "measured": "measurement",
+    "parse_noise": "measurement",
+    "restore": "restore",
+    "restore_iter": "restore",
+    "simulate": "measurement",
+    "synthesise": "draw",
+    "truncation_sheet": "draw",
+}
+
+__all__ = [
+    "METHODS",
+    "Measurement",
+    "Restoration",
+    "choose",
+    "encode",
+    "interpolate",
+    "measured",
+    "parse_noise",
+    "restore",
+    "restore_iter",
+    "simulate",
+    "synthesise",
+    "truncation_sheet",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"oneprior.tasks.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'oneprior.tasks' has no attribute {name!r}")

@@ -24,12 +24,13 @@ weighted mean is one look at a lower noise level, and the denoiser itself, asked
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from oneprior.core import IncompatiblePrior, Rows, conjugate_gradient, per_row
+from oneprior.core import IncompatiblePrior, Rows, inner, per_row
 from oneprior.likelihoods.gaussian import GaussianLikelihood
 from oneprior.operators.identity import Identity
 from oneprior.priors.diffusion.schedule import DenoisingPrior
@@ -276,16 +277,32 @@ class _JacobianBeliefs(Beliefs):
             return scale * product
 
         noise = per_row(likelihood.noise_level.square(), likelihood.y)
-        solved = conjugate_gradient(
+        solved = _truncated(
             lambda r: operator(covariance(operator.adjoint(r))) + noise * r,
             likelihood.residual(estimate.detach()),
-            tolerance=self.settings.tolerance,
-            max_steps=self.settings.steps,
+            self.settings,
         )
         return estimate.detach() + covariance(operator.adjoint(solved))
 
     def draw(self, x_t: Tensor, t: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         raise IncompatiblePrior("the Jacobian gives products with the covariance, not its root: it cannot draw")
+
+
+def _truncated(apply: Callable[[Tensor], Tensor], b: Tensor, settings: JacobianCovariance) -> Tensor:
+    """Conjugate gradients in which a row stops where the curvature is not positive (Steihaug 1983): the Jacobian of a
+    learned denoiser is only nearly symmetric and positive."""
+    x, r, p = torch.zeros_like(b), b, b
+    rho = goal = inner(b, b)
+    active = rho > 0
+    for _ in range(settings.steps):
+        q = apply(p)
+        curvature = inner(p, q)
+        active = active & (curvature > 0) & (rho > settings.tolerance**2 * goal)
+        step = torch.where(active, rho / curvature, 0.0)
+        x, r = x + per_row(step, b) * p, r - per_row(step, b) * q
+        previous, rho = rho, torch.where(active, inner(r, r), rho)
+        p = r + per_row(torch.where(active, rho / previous, 0.0), b) * p
+    return x
 
 
 class _FusedBeliefs(Beliefs):

@@ -1,0 +1,267 @@
+"""Restore what a measurement was made of: the posterior p(x | y), from any prior and any instrument.
+
+    result = restore(load("runs/digits"), y, "downsample:2", "5%")
+    result.mean, result.std, result.interval(0.9), result.draws        # in the user's own units
+
+The evidence is pulled back from the user's units to [-1, 1] and through the prior's decoders; a method is chosen by what
+is left (`tasks.methods`); its draws come back in the user's units. It never names a family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oneprior.core import AffineMap, InputError, Rows, ShapeError, per_row
+from oneprior.inference import Draws, Sampler, bayes
+from oneprior.operators.base import Operator
+from oneprior.operators.mask import Mask
+from oneprior.priors.base import Prior
+from oneprior.priors.pushforward import Tilted
+from oneprior.tasks.measurement import Measurement, measured
+from oneprior.tasks.methods import Aim, choose
+from oneprior.training.run import Run
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """What is known of x after the measurement, in the user's units.
+
+    Args:
+        draws: samples of the posterior, (draws, n, *event_shape).
+        mean: posterior mean, (n, *event_shape).
+        std: posterior standard deviation, (n, *event_shape).
+        measurement: what it was made from.
+        method: the name of the method.
+        exact: whether the draws follow the posterior itself, or an approximation of it.
+        network_calls: calls of the network truly made, each of one row.
+        seconds: wall time of the inference.
+        done: the finished share, 0 to 1.
+        diagnostics: what the method says of itself, and `misfit`: the root mean square of (y - A mean) / sigma, (n,),
+            about 1 or below where measurement and prior agree.
+    """
+
+    draws: Tensor
+    mean: Tensor
+    std: Tensor
+    measurement: Measurement
+    method: str
+    exact: bool
+    network_calls: int = 0
+    seconds: float = 0.0
+    done: float = 1.0
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def units(self) -> AffineMap:
+        """The value range of x."""
+        return self.measurement.units
+
+    def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
+        """Lower and upper end of the central interval, entry by entry; see `Draws.interval`."""
+        return Draws(self.draws, self.method, self.exact).interval(level)
+
+    def pasted(self) -> Tensor:
+        """The mean with the measured pixels put back, (n, *event_shape); only where the instrument is a mask.
+
+        Raises:
+            InputError: for another instrument.
+        """
+        operator = self.measurement.operator
+        if not isinstance(operator, Mask):
+            raise InputError("only a mask measures pixels that could be pasted back")
+        return torch.where(operator.keep, operator.adjoint(self.measurement.y), self.mean)
+
+
+def restore(
+    prior: Prior | Tilted | Run,
+    y: Tensor | Measurement,
+    operator: str | list[str] | Operator | None = None,
+    noise: str | float | Tensor | None = None,
+    *,
+    samples: int = 19,
+    aim: Aim = "best",
+    method: str | Sampler | None = None,
+    condition: Mapping[str, Any] | None = None,
+    units: AffineMap | None = None,
+    seed: int = 0,
+    rows: Rows | None = None,
+    batch: int | None = None,
+) -> Restoration:
+    """Draw from p(x | y) and summarise.
+
+    Args:
+        prior: a prior, or a trained run.
+        y: a measurement with all that belongs to it, or its numbers in the user's units, (n, *operator.out_shape).
+        operator: words or an operator, where y is numbers.
+        noise: "0.05" in the units of y, "5%" of the value range, or one level a row (n,), where y is numbers.
+        samples: draws a row; 19, 39 or 99 have exact 90 % intervals.
+        aim: "fast", "best" or "calibrated"; see `tasks.methods`.
+        method: a name or a sampler, in place of the table.
+        condition: of a run; one for all rows, or one a row.
+        units: value range of the user's units; by default the measurement's, then the run's, then [-1, 1].
+        seed: of the draws.
+        rows: the random streams themselves, in place of the seed.
+        batch: rows worked on at once, which bounds the memory; all by default. A prior that is given with conditions
+            bound to rows needs all.
+
+    Returns:
+        The restoration; a row's draws are the same whatever stands beside it.
+    """
+    measurement = _measurement(prior, y, operator, noise, units)
+    rows = _rows(measurement, seed, rows)
+    size = batch or len(measurement)
+    parts = []
+    for start in range(0, len(measurement), size):
+        part = slice(start, start + size)
+        told = _part_of(condition, part, len(measurement))
+        state = None
+        for state in _iterate(prior, measurement.take(part), rows.take(part), samples, aim, method, told):  # noqa: B007
+            pass
+        assert state is not None
+        parts.append(state)
+    return _joined(parts, measurement)
+
+
+def restore_iter(
+    prior: Prior | Tilted | Run,
+    y: Tensor | Measurement,
+    operator: str | list[str] | Operator | None = None,
+    noise: str | float | Tensor | None = None,
+    *,
+    samples: int = 19,
+    aim: Aim = "best",
+    method: str | Sampler | None = None,
+    condition: Mapping[str, Any] | None = None,
+    units: AffineMap | None = None,
+    seed: int = 0,
+    rows: Rows | None = None,
+) -> Iterator[Restoration]:
+    """`restore`, as an iterator of the work so far, for progress bars and previews; the last is the result."""
+    measurement = _measurement(prior, y, operator, noise, units)
+    yield from _iterate(prior, measurement, _rows(measurement, seed, rows), samples, aim, method, condition)
+
+
+def _iterate(
+    prior: Prior | Tilted | Run,
+    measurement: Measurement,
+    rows: Rows,
+    samples: int,
+    aim: Aim,
+    method: str | Sampler | None,
+    condition: Mapping[str, Any] | None,
+) -> Iterator[Restoration]:
+    if isinstance(prior, Run):
+        prior = prior.prior(condition)
+    elif condition:
+        raise InputError("a condition is bound when a prior is made: give the run, or run.prior(condition)")
+    base = prior.base if isinstance(prior, Tilted) else prior
+    measurement_there = replace(
+        measurement, y=measurement.y.to(base.device), operator=measurement.operator.to(base.device)
+    )
+    posterior, sampler = choose(bayes(prior, measurement_there.likelihood), aim, method)
+    for state, seconds in _timed(sampler.run(posterior, samples, rows)):
+        yield _restoration(state, measurement_there, seconds)
+
+
+def _timed(states: Iterator[Draws]) -> Iterator[tuple[Draws, float]]:
+    """Each state with the seconds spent on making it and those before it."""
+    import time
+
+    spent = 0.0
+    while True:
+        start = time.perf_counter()
+        state = next(states, None)
+        spent += time.perf_counter() - start
+        if state is None:
+            return
+        yield state, spent
+
+
+def _restoration(state: Draws, measurement: Measurement, seconds: float) -> Restoration:
+    units, mean = measurement.units, state.mean()
+    restored = units.to_units(mean)
+    residual = (measurement.y - measurement.operator(restored)).abs()
+    sigma = per_row(torch.as_tensor(measurement.noise_level), residual).clamp_min(torch.finfo(residual.dtype).tiny)
+    misfit = (residual / sigma).square().flatten(1).mean(1).sqrt()
+    return Restoration(
+        units.to_units(state.x),
+        restored,
+        state.std() * units.scale,
+        measurement,
+        state.method,
+        state.exact,
+        state.network_calls,
+        seconds,
+        state.done,
+        {**state.diagnostics, "misfit": misfit},
+    )
+
+
+def _measurement(
+    prior: Prior | Tilted | Run,
+    y: Tensor | Measurement,
+    operator: str | list[str] | Operator | None,
+    noise: str | float | Tensor | None,
+    units: AffineMap | None,
+) -> Measurement:
+    """y with its instrument, checked against the prior."""
+    event_shape = prior.base.event_shape if isinstance(prior, Tilted) else prior.event_shape
+    if isinstance(y, Measurement):
+        given = y
+        if operator is not None or noise is not None:
+            given = measured(
+                y.y,
+                y.operator if operator is None else operator,
+                y.noise_level if noise is None else noise,
+                y.event_shape,
+                y.units,
+                y.geometry,
+            )
+        given = given if units is None else replace(given, units=units)
+    else:
+        if operator is None or noise is None:
+            raise InputError("numbers alone do not say how they were measured: give the operator and the noise")
+        run_units = prior.units if isinstance(prior, Run) else None
+        geometry = prior.geometry if isinstance(prior, Run) else None
+        given = measured(y, operator, noise, event_shape, units or run_units, geometry)
+    if given.event_shape != event_shape:
+        raise ShapeError(
+            "the operator's input", tuple(given.event_shape), tuple(event_shape), "The prior restores events of one shape."
+        )  # fmt: skip
+    return given
+
+
+def _rows(measurement: Measurement, seed: int, rows: Rows | None) -> Rows:
+    return Rows(len(measurement), seed=seed).stream("restore") if rows is None else rows
+
+
+def _part_of(condition: Mapping[str, Any] | None, part: slice, n: int) -> Mapping[str, Any] | None:
+    """The rows of a condition that belong to a batch; what is one for all stays."""
+    if condition is None:
+        return None
+    return {k: v[part] if isinstance(v, Tensor) and v.dim() and len(v) == n else v for k, v in condition.items()}
+
+
+def _joined(parts: list[Restoration], measurement: Measurement) -> Restoration:
+    """Batches of rows as one restoration; diagnostics of rows are laid end to end."""
+    if len(parts) == 1:
+        return parts[0]
+    diagnostics = {}
+    for key, value in parts[0].diagnostics.items():
+        rowwise = isinstance(value, Tensor) and value.dim()
+        diagnostics[key] = torch.cat([p.diagnostics[key] for p in parts]) if rowwise else value
+    return replace(
+        parts[0],
+        draws=torch.cat([p.draws for p in parts], dim=1),
+        mean=torch.cat([p.mean for p in parts]),
+        std=torch.cat([p.std for p in parts]),
+        measurement=measurement,
+        network_calls=sum(p.network_calls for p in parts),
+        seconds=sum(p.seconds for p in parts),
+        diagnostics=diagnostics,
+    )

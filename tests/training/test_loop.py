@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from training.toys import Blobs, Duel, MeanModel, Toy, ToyConfig
 
 from oneprior.core import DivergedError, InputError, Rows, ShapeError
 from oneprior.training import TrainConfig, fit
@@ -12,7 +13,6 @@ from oneprior.training.checkpoint import Checkpoints
 from oneprior.training.folder import read_tensors
 from oneprior.training.order import DataOrder, seeded
 from oneprior.training.schedules import decay_factor, ema_decay, warmup_factor
-from training.toys import Blobs, Duel, MeanModel, Toy, ToyConfig
 
 QUIET = {"tracker": "none", "preview_every": 0}
 SHAPE = (1, 4, 4)

@@ -5,9 +5,9 @@ import time
 
 import pytest
 import torch
+from training.toys import Blobs
 
 from oneprior.training.order import DataOrder, fetched_ahead, passes_over, seeded
-from training.toys import Blobs
 
 
 @pytest.mark.parametrize("n", [1, 5, 64, 101])

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from oneprior.core import AffineMap, Geometry, Rows
 from oneprior.data.batch import Batch, Dataset
 from oneprior.models.base import ClosedFormModel, Model, Recipe
-from oneprior.priors.base import NoisePrior
+from oneprior.priors.base import NoisePrior, StandardNormal
 from oneprior.priors.pushforward import push
-from oneprior.priors.base import StandardNormal
 
 
 class Blobs(Dataset):

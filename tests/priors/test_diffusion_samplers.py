@@ -127,7 +127,7 @@ def test_ddpm_posterior_is_the_textbook_one():
 
 
 def test_known_moments_make_the_start_exact():
-    """With the data's Gaussian known, x_t at the top has its very law, even where the noise is weak; and `first_u` undoes it."""
+    """With the data's Gaussian known, x_t at the top has its very law even at weak noise; `first_u` undoes it."""
     schedule = EDMSchedule()
     prior = Gaussian(schedule)
     prior.moments = LowRankGaussian(MEAN, torch.eye(8, dtype=torch.float64)[:, 1:], VARIANCE.flatten()[1:] - 0.01, 0.01)

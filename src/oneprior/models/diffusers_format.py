@@ -1,10 +1,10 @@
 """To diffusers and back: a run that any pipeline loads, and a folder of theirs as a model of ours.
 
-A diffusers folder is `model_index.json`, and for each part a `config.json` with weights in safetensors. A pipeline gives its
-network the number of a discrete step, 0 to 999, and start noise of deviation 1. Our networks are told just that number
-(`priors.diffusion.Clock`) and see variance-preserving x_t, so that exporting one changes no weight and no convention:
-the same noise on the same steps gives the same picture. EDM's own schedulers are not used: inside DDPMPipeline they run,
-and wrongly, because it never scales the start noise nor the input.
+A diffusers folder is `model_index.json`, and for each part a `config.json` with weights in safetensors. A pipeline
+gives its network the number of a discrete step, 0 to 999, and start noise of deviation 1. Our networks are told just
+that number (`priors.diffusion.Clock`) and see variance-preserving x_t, so that exporting one changes no weight and no
+convention: the same noise on the same steps gives the same picture. EDM's own schedulers are not used: inside
+DDPMPipeline they run, and wrongly, because it never scales the start noise nor the input.
 
 What goes out:
 
@@ -14,8 +14,9 @@ What goes out:
 | diffusion, flow | DDPMPipeline | FlowMatchEulerDiscreteScheduler |
 | ldm over a diffusers autoencoder | LDMPipeline | as above |
 
-What comes in: `UNet2DModel` pipelines with a scheduler that has betas (or a plain flow), latent ones too; `AutoencoderKL` and
-`VQModel` as codecs. Only JSON and safetensors are read, nothing pickled. Everything else is refused by name.
+What comes in: `UNet2DModel` pipelines with a scheduler that has betas (or a plain flow), latent ones too;
+`AutoencoderKL` and `VQModel` as codecs. Only JSON and safetensors are read, nothing pickled. Everything else is
+refused by name.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def _exportable(diffusion: Diffusion, latent: bool) -> Any:
     if not diffusion.network.plain:
         levels = len(core.net.config.block_out_channels)
         raise InputError(
-            f"events of {shape[1]}x{shape[2]} are padded to multiples of {2 ** (levels - 1)}, which a pipeline does not do: "
+            f"events of {shape[1]}x{shape[2]} are padded to multiples of {2 ** (levels - 1)}, which no pipeline does: "
             "train with another --size or with fewer multipliers"
         )
     if latent and shape[1] != shape[2]:
@@ -199,7 +200,8 @@ def _import_pipeline(root: Path, size: tuple[int, int] | None) -> Model:
         model = LatentDiffusion.from_autoencoder(LDMConfig(diffusion=config), codec)
         model.latent_std.fill_(1.0 / told.get("scaling_factor", 0.18215))
         diffusion = model.diffusion
-    assert isinstance(diffusion, Diffusion) and isinstance(diffusion.network.core, PlainUNet)
+    assert isinstance(diffusion, Diffusion)
+    assert isinstance(diffusion.network.core, PlainUNet)
     _load(diffusion.network.core.net, root / "unet")
     return model
 

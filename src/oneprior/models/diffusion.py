@@ -1,21 +1,22 @@
 """Diffusion and flow matching: a network learns to take noise away, at every level of it.
 
-An event x is drowned, x_t = alpha x + sigma eps with eps ~ N(0, I) (Sohl-Dickstein et al. 2015; Ho, Jain, Abbeel 2020), and
-the network is fitted by least squares to a linear mixture of x and eps, so that it comes to know E[x | x_t] (Vincent 2011),
-which is all that sampling and guidance need. The families in use are choices of three things:
+An event x is drowned, x_t = alpha x + sigma eps with eps ~ N(0, I) (Sohl-Dickstein et al. 2015; Ho, Jain, Abbeel
+2020), and the network is fitted by least squares to a linear mixture of x and eps, so that it comes to know E[x | x_t]
+(Vincent 2011), which is all that sampling and guidance need. The families in use are choices of three things:
 
 - the schedule, that is, which noise levels s = sigma / alpha there are;
-- the target, "v" = alpha eps - sigma x by default (Salimans and Ho 2022). For alpha^2 + sigma^2 = 1 its plain squared error
-  is EDM's weighted loss with sigma_data = 1: their preconditioned network F is -v (Karras et al. 2022, equations 7 and 8);
+- the target, "v" = alpha eps - sigma x by default (Salimans and Ho 2022). For alpha^2 + sigma^2 = 1 its plain squared
+  error is EDM's weighted loss with sigma_data = 1: their preconditioned network F is -v (Karras et al. 2022, equations
+  7 and 8);
 - the law of s in training: log-normal (Karras et al. 2022; for rectified flow it is the logit-normal t of Esser et al.
   2024, the same law), with a share of rows uniform in t, or uniform in t alone, as DDPM has it.
 
-x0 is fitted with the weight max(SNR, 1) (Salimans and Ho 2022, section 4); all other targets with weight 1. The noise level
-of a row is a function of the row's own number: numbers in succession fall evenly over the law (Weyl 1916), which lowers
-the variance of the gradient and couples no rows.
+x0 is fitted with the weight max(SNR, 1) (Salimans and Ho 2022, section 4); all other targets with weight 1. The noise
+level of a row is a function of the row's own number: numbers in succession fall evenly over the law (Weyl 1916),
+which lowers the variance of the gradient and couples no rows.
 
-The network is told the place of s in DDPM's table of 1000 steps, whatever the schedule: so its weights are at once those
-of a `UNet2DModel` that diffusers' pipelines can run (`diffusers_format`).
+The network is told the place of s in DDPM's table of 1000 steps, whatever the schedule: so its weights are at once
+those of a `UNet2DModel` that diffusers' pipelines can run (`diffusers_format`).
 """
 
 from __future__ import annotations
@@ -40,6 +41,13 @@ from oneprior.priors.diffusion.schedule import Schedule
 from oneprior.priors.diffusion.schedules import CosineSchedule, EDMSchedule, LinearSchedule, RectifiedFlow
 from oneprior.priors.gaussian import LowRankGaussian
 
+_TARGETS: dict[str, Parameterisation] = {
+    "edm": "v",
+    "linear": "eps",
+    "scaled_linear": "eps",
+    "cosine": "v",
+    "flow": "velocity",
+}
 _GOLDEN = 2654435769  # 2^32 / golden ratio
 _LEVELS = (0.002, 160.0)  # from EDM's lowest to the last step of the linear table, where an exported pipeline starts
 _MOMENT_IMAGES = 10_000
@@ -60,6 +68,10 @@ class Diffusion(Model):
 
     family = "diffusion"
     config: DiffusionConfig
+    moment_mean: Tensor
+    moment_basis: Tensor
+    moment_variances: Tensor
+    moment_noise: Tensor
 
     def __init__(
         self,
@@ -70,7 +82,7 @@ class Diffusion(Model):
         super().__init__(config, event_shape, conditions)
         self.schedule = schedule_of(config)
         self.clock = Clock.for_schedule(self.schedule)
-        self.parameterisation = _parameterisation(config)
+        self.parameterisation: Parameterisation = _parameterisation(config)
         self.network = denoiser(
             self.event_shape,
             self.conditions,
@@ -197,7 +209,7 @@ def schedule_of(config: DiffusionConfig) -> Schedule:
 def _parameterisation(config: DiffusionConfig) -> Parameterisation:
     named = config.parameterisation
     if named == "auto":
-        return {"edm": "v", "cosine": "v", "flow": "velocity"}.get(config.schedule, "eps")  # type: ignore[return-value]
+        return _TARGETS[config.schedule]
     if named == "edm":
         if config.schedule == "flow":
             raise InputError(

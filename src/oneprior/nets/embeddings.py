@@ -30,8 +30,8 @@ def time_embedding(index: Tensor, width: int) -> Tensor:
 class ConditionTokens(nn.Module):
     """Conditions as one sequence for cross-attention; an absent one is a learned sequence of its own length.
 
-    A class or a vector is one token, a token sequence keeps its length, an image becomes at most 8 tokens along each axis,
-    whatever its resolution.
+    A class or a vector is one token, a token sequence keeps its length, an image becomes at most 8 tokens along each
+    axis, whatever its resolution.
 
     Args:
         conditions: those with via="cross_attention"; others are passed over.

@@ -185,7 +185,8 @@ def denoiser(
     for spec in conditions:
         if spec.via == "concat" and spec.kind != "image":
             raise InputError(
-                f"condition {spec.name!r} is a {spec.kind}: only images are concatenated; give via='add' or 'cross_attention'"
+                f"condition {spec.name!r} is a {spec.kind}: only images are concatenated; "
+                "give via='add' or 'cross_attention'"
             )
     inputs = shape[0] + sum(c.shape[0] for c in conditions if c.via == "concat")
     adds, attends = bool(_through(conditions, "add")), bool(_through(conditions, "cross_attention"))

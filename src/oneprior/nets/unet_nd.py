@@ -1,10 +1,10 @@
 """A U-Net for events of 1, 2 or 3 spatial axes, told the time, a vector and a sequence of tokens.
 
-The network of Ho et al. 2020 with the two habits that later work settled on: the time (and whatever else is told) scales
-and shifts the second normalisation of each residual block (Dhariwal and Nichol 2021, section 3), and every residual branch
-starts at zero. 2-D events normally take diffusers' network instead, for the sake of its pipelines. MONAI's network for
-other dimensions is not used: its residual block cannot broadcast the time over one axis (1.6.1), it has no dropout, and its
-attention wants another package.
+The network of Ho et al. 2020 with the two habits that later work settled on: the time (and whatever else is told)
+scales and shifts the second normalisation of each residual block (Dhariwal and Nichol 2021, section 3), and every
+residual branch starts at zero. 2-D events normally take diffusers' network instead, for the sake of its pipelines.
+MONAI's network for other dimensions is not used: its residual block cannot broadcast the time over one axis (1.6.1),
+it has no dropout, and its attention wants another package.
 """
 
 from __future__ import annotations

@@ -9,10 +9,12 @@ class DiffusionConfig:
     """See `oneprior.models.diffusion`.
 
     Args:
-        schedule: noise levels: EDM's, a DDPM table (linear; scaled_linear, as of latent diffusion; cosine), or rectified flow.
-        parameterisation: what the network predicts; auto: edm (EDM's F with sigma_data = 1, which is -v) for edm, eps for linear
-            tables, v for cosine, velocity for flow.
-        noise: noise levels of training: log-normal, or uniform in t; auto: log-normal for edm and flow, uniform for tables.
+        schedule: noise levels: EDM's, a DDPM table (linear; scaled_linear, as of latent diffusion; cosine), or
+            rectified flow.
+        parameterisation: what the network predicts; auto: edm (EDM's F with sigma_data = 1, which is -v) for edm, eps
+            for linear tables, v for cosine, velocity for flow.
+        noise: noise levels of training: log-normal, or uniform in t; auto: log-normal for edm and flow, uniform for
+            tables.
         noise_mean: mean of log s of the log-normal, s the noise level in units of x.
         noise_std: its standard deviation.
         tail: share of rows with t uniform instead, so that no level on the way of a sampler is never seen.

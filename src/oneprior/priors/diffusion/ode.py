@@ -1,11 +1,11 @@
 """The noise road of a diffusion: the probability-flow ODE as a map from Gaussian noise to events, and back.
 
-The ODE of Song et al. 2021 (equation 13) carries N(0, sigma_max^2 I) at the top of the schedule to the data, one point
-to one point, so that any denoising prior is also x = decode(u) with u ~ N(0, I), which every noise-space method can use.
-Two things are said here because they are easily forgotten. The map is the solver's, and few steps give a slightly
-different law: of a Gaussian with variances from 0.01 to 1, 16 steps miss the worst variance by 4 %, the default 32 by 1 % (Karras'
-grid with 32 steps by 6 %). And for a learned denoiser the ODE's law and the
-denoiser's own agree only as far as the network is exact.
+The ODE of Song et al. 2021 (equation 13) carries noise at the top of the schedule to the data, one point to one point,
+so that any denoising prior is also x = decode(u) with u ~ N(0, I), which every noise-space method can use. Two things
+are said here because they are easily forgotten. The map is the solver's, and few steps give a slightly
+different law: of a Gaussian with variances from 0.01 to 1, 16 steps miss the worst variance by 4 %, the default 32 by
+1 % (Karras' grid with 32 steps by 6 %). And for a learned denoiser the ODE's law and the denoiser's own agree only as
+far as the network is exact.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from oneprior.priors.base import NoisePrior
 from oneprior.priors.diffusion.samplers import DiffusionSampler, DPMSolver, Grid
 from oneprior.priors.diffusion.samplers.base import first_u, first_x
 from oneprior.priors.diffusion.schedule import DenoisingPrior
-
 
 LAW = Grid("logsnr", low=0.005, high=40.0)
 
@@ -81,7 +80,7 @@ class OdePrior(NoisePrior):
 
 
 def _rising(grid: Grid) -> Grid:
-    """The grid of a way up: uniform in t cannot start from t = 0, where nothing is noise; explicit times do not scale."""
+    """The grid of the way up, which cannot start where nothing is noise (t = 0), nor stretch a list of times."""
     return LAW if grid.times or grid.kind == "uniform" else grid
 
 

@@ -29,18 +29,22 @@ from oneprior.priors.gaussian import LowRankGaussian
 Network = Callable[[Tensor, Tensor, Given | None], Tensor]
 
 
+DDPM = LinearSchedule()
+
+
 @dataclass(frozen=True)
 class Clock:
     """How a network is told the noise level: its fractional place in a table of discrete steps.
 
-    A diffusers network is fed the number of the step. The clock gives that number for any noise level, between the steps
-    and beyond them too, so that a network trained with continuous noise levels is at once one of discrete steps.
+    A diffusers network is fed the number of the step. The clock gives that number for any noise level, between the
+    steps and beyond them too, so that a network trained with continuous noise levels is at once one of discrete
+    steps.
 
     Args:
         schedule: whose steps are counted.
     """
 
-    schedule: Schedule = LinearSchedule()
+    schedule: Schedule = DDPM
 
     def __call__(self, schedule: Schedule, t: Tensor) -> Tensor:
         """The network's index for time t of another schedule; any shape."""

@@ -7,9 +7,9 @@ other (`Rescheduled`), and a schedule is just a map from t in [0, 1] to s, with 
 
 - `EDMSchedule` (Karras, Aittala, Aila, Laine 2022, equation 5): s^(1/rho) is linear in t, from sigma_min to sigma_max.
   Variance preserving by default, alpha = 1 / sqrt(1 + s^2): their network input c_in x, with sigma_data = 1.
-- `LinearSchedule`, `CosineSchedule` (Ho, Jain, Abbeel 2020, section 4; Nichol and Dhariwal 2021, equation 17): the tables
-  of discrete steps that most public networks were trained with. Between two steps of a table log s is linear.
-- `RectifiedFlow` (Liu, Gong, Liu 2022; Lipman et al. 2022): alpha = 1 - t, sigma = t; its noise level at t = 1 is infinite.
+- `LinearSchedule`, `CosineSchedule` (Ho, Jain, Abbeel 2020, section 4; Nichol and Dhariwal 2021, equation 17): the
+  tables of discrete steps that most public networks were trained with. Between two steps of a table log s is linear.
+- `RectifiedFlow` (Liu, Gong, Liu 2022; Lipman et al. 2022): alpha = 1 - t, sigma = t; infinite noise at t = 1.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What every sampler of a denoising prior is: a grid of times, and a walk along it that yields its states.
 
-A sampler knows nothing of networks or schedules beyond `prior.denoise` and (alpha, sigma) on its grid. These numbers are
-worked out once in float64 before the first network call (`Path`), so that a step of the walk is one network call and one
-or two linear combinations.
+A sampler knows nothing of networks or schedules beyond `prior.denoise` and (alpha, sigma) on its grid. These numbers
+are worked out once in float64 before the first network call (`Path`), so that a step of the walk is one network call
+and one or two linear combinations.
 
 `steps` counts the grid's times, t_0 > t_1 > ... > t_{steps - 1}. The walk goes from each to the next and, unless
 `final` is False, ends by replacing x_t by E[x | x_t] at the last, as if the next noise level were 0.
@@ -29,8 +29,8 @@ class Grid:
     """Where a sampler stops on its way from noise to data.
 
     Args:
-        kind: "karras": s^(1/rho) uniform (Karras et al. 2022, equation 5); "logsnr": log s uniform; "uniform": t uniform,
-            from the top to 1 / steps of it.
+        kind: "karras": s^(1/rho) uniform (Karras et al. 2022, equation 5); "logsnr": log s uniform; "uniform": t
+            uniform, from the top to 1 / steps of it.
         rho: of "karras"; larger is finer at small noise.
         low: the last noise level s = sigma / alpha, in units of x; no lower than the schedule's own.
         high: the first noise level; no higher than the schedule's own.
@@ -173,10 +173,11 @@ class DiffusionSampler(ABC):
 def first_x(prior: DenoisingPrior, path: Path, u: Tensor) -> Tensor:
     """x_t at the top of the path from standard normal u: sigma_0 u, or Gaussian with the data's moments where known.
 
-    The top is never all noise. At s = 80 the data's mean still moves x_t by |E[x]| / 80 standard deviations, and that grows
-    with the square root of the number of pixels; its covariance counts too from about s = 20 on. Far above the data the ODE
-    is that of the Gaussian with its moments (Wang and Vastola 2024, "The unreasonable effectiveness of Gaussian score
-    approximation for diffusion models"), which is solved here in closed form from infinite noise down to the top of the path.
+    The top is never all noise. At s = 80 the data's mean still moves x_t by |E[x]| / 80 standard deviations, and that
+    grows with the square root of the number of pixels; its covariance counts too from about s = 20 on. Far above the
+    data the ODE is that of the Gaussian with its moments (Wang and Vastola 2024, "The unreasonable effectiveness of
+    Gaussian score approximation for diffusion models"), which is solved here in closed form from infinite noise down to
+    the top of the path.
     """
     law, alpha, sigma = prior.moments, path.alpha[0], path.sigma[0]
     if law is None:

@@ -9,8 +9,9 @@ and the method is of second order: the best picture for few calls, and the defau
 value and is first order, as is the last one, to noise level 0, which is E[x | x_t] itself.
 
 Where the steps stand matters as much as the method. Root-mean-square distance, in units of x, of 10-call samples to the
-converged ones from the same noise, for a network trained on 8x8 digits: log s uniform from 40 to .02: .018; from 80 to .002:
-.030; Karras' grid (rho = 7) from 80 to .002: .072. Below s = .02, two grey levels of 255, there is nothing left to decide.
+converged ones from the same noise, for a network trained on 8x8 digits: log s uniform from 40 to .02: .018; from 80
+to .002: .030; Karras' grid (rho = 7) from 80 to .002: .072. Below s = .02, two grey levels of 255, there is nothing
+left to decide.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Heun's method on the probability-flow ODE (Karras, Aittala, Aila, Laine 2022, algorithm 1).
 
-In the variance-exploding form the ODE is d x / d s = (x - D(x; s)) / s. A step from s to s' is Euler's, corrected by the
-trapezoid with the slope at its end. In terms of the denoised events D at the start and D' at the end it becomes
+In the variance-exploding form the ODE is d x / d s = (x - D(x; s)) / s. A step from s to s' is Euler's, corrected by
+the trapezoid with the slope at its end. In terms of the denoised events D at the start and D' at the end it becomes
 
     x' = x_euler + alpha' (s - s') / (2 s') (D' - D),
 

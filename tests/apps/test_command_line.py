@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 import tyro
@@ -44,6 +44,8 @@ class Toy(Command):
     operator: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     size: tuple[int, ...] = ()
     inner: Inner = Inner()
+    deep__loud: Annotated[bool, tyro.conf.arg(name="deep.loud")] = False
+    deep__width: Annotated[int, tyro.conf.arg(name="deep.width")] = 1
 
     def execute(self) -> Outcome:
         return Outcome()
@@ -54,7 +56,8 @@ def toy(*words: str) -> Toy:
 
 
 def test_options_are_the_fields_without_prefixes():
-    assert set(flags_of(Toy)) == {"config", "device", "seed", "kind", "operator", "size", "learning-rate", "loud"}
+    own = {"kind", "operator", "size", "learning-rate", "loud", "deep.width", "deep.loud"}
+    assert set(flags_of(Toy)) == {"config", "device", "seed"} | own
     command = toy("x", "--seed", "3", "--learning-rate", "0.5", "--operator", "mask:left", "--operator", "blur:s=2")
     assert command.thing == "x"
     assert command.common.seed == 3
@@ -99,6 +102,14 @@ def test_a_file_gives_every_kind_of_option(tmp_path):
     assert command.operator == ("a", "b")
     assert command.inner == Inner(0.01, True)
     assert command.common.config == Path(path)
+
+
+def test_a_group_of_the_file_may_be_a_prefix(tmp_path):
+    path = write(tmp_path, "deep:\n  loud: false\n  width: 2\ntyped:\n  learning_rate: 0.4\nkind: null\n")
+    command = toy("x", "--config", path, "--deep.loud")
+    assert (command.deep__loud, command.deep__width) == (True, 2)
+    assert command.inner == Inner(0.4, False)
+    assert command.kind == "a"
 
 
 def test_typed_options_win_over_the_file_and_lists_replace(tmp_path):

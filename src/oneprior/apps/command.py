@@ -1,4 +1,4 @@
-"""What every command of the command line is: a frozen dataclass of options that can be executed, and what it leaves behind.
+"""What every command is: a frozen dataclass of options that can be executed, and what it leaves behind.
 
 Nothing here imports torch, so that help and mistakes are answered at once.
 """

@@ -37,7 +37,6 @@ def parse(kind: type[C], words: Sequence[str], prog: str) -> C:
     """
     import tyro
 
-    style = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)
     flags = flags_of(kind)
     if not any(word in HELP for word in words):
         _check_names(words, flags, prog)
@@ -45,7 +44,9 @@ def parse(kind: type[C], words: Sequence[str], prog: str) -> C:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(kind, prog=prog, args=list(words), config=style)
+            return tyro.cli(
+                kind, prog=prog, args=list(words), config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)
+            )
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -77,12 +78,12 @@ def flags_of(kind: type) -> dict[str, Flag]:
         bare = typing.get_args(hints[item.name])[0] if extras else hints[item.name]
         if any(extra is tyro.conf.Positional for extra in extras):
             continue
-        if dataclasses.is_dataclass(bare) and isinstance(bare, type):
-            flags |= flags_of(bare)
-            continue
         given = [extra.name for extra in extras if getattr(extra, "name", None)]
         name = (given[0] if given else item.name).replace("_", "-")
-        flags[name] = Flag(name, bare is bool, any(extra is tyro.conf.UseAppendAction for extra in extras))
+        if dataclasses.is_dataclass(bare) and isinstance(bare, type):
+            flags |= flags_of(bare)
+        else:
+            flags[name] = Flag(name, bare is bool, any(extra is tyro.conf.UseAppendAction for extra in extras))
     return flags
 
 
@@ -112,10 +113,11 @@ def from_file(path: Path | None, flags: Mapping[str, Flag], typed: Iterable[str]
     if not isinstance(content, dict):
         raise Mistake(f"--config {path}: needs 'name: value' lines, found a {type(content).__name__}")
     words: list[str] = []
-    for key, value in _flat(content):
-        name = key.replace("_", "-")
-        if name not in flags:
-            raise Mistake(f"--config {path}: unknown key {key!r}{near(name, flags)}")
+    for keys, value in _flat(content):
+        spelled = [".".join(keys[k:]).replace("_", "-") for k in range(len(keys))]
+        name = next((name for name in spelled if name in flags), None)
+        if name is None:
+            raise Mistake(f"--config {path}: unknown key {keys[-1]!r}{near(spelled[-1], flags)}")
         if name not in set(typed) | {"config"}:
             words += _words(flags[name], value)
     return words
@@ -127,19 +129,20 @@ def near(name: str, known: Iterable[str], dashes: str = "") -> str:
     return f"; did you mean {' or '.join(dashes + word for word in close)}?" if close else ""
 
 
-def _flat(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Keys in groups ("training: {batch_size: 64}") count as if they stood alone; null leaves an option as it is."""
+def _flat(content: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Values with the keys that lead to them; null leaves an option as it is."""
     for key, value in content.items():
+        keys = (*above, *str(key).split("."))
         if isinstance(value, dict):
-            yield from _flat(value)
+            yield from _flat(value, keys)
         elif value is not None:
-            yield str(key), value
+            yield keys, value
 
 
 def _words(flag: Flag, value: Any) -> list[str]:
     dashed = f"--{flag.name}"
     if isinstance(value, bool) and flag.switch:
-        return [dashed if value else f"--no-{flag.name}"]
+        return [dashed if value else "--" + re.sub(r"([^.]+)$", r"no-\1", flag.name)]
     if not isinstance(value, list):
         return [dashed, str(value)]
     if flag.repeat:
@@ -150,7 +153,7 @@ def _words(flag: Flag, value: Any) -> list[str]:
 def _typed(words: Sequence[str]) -> set[str]:
     """Names of the options among the words; --no-x is x."""
     names = {word[2:].split("=", 1)[0].replace("_", "-") for word in words if word.startswith("--")}
-    return names | {name[3:] for name in names if name.startswith("no-")}
+    return names | {_affirmed(name) for name in names}
 
 
 def _check_names(words: Sequence[str], flags: Mapping[str, Flag], prog: str) -> None:
@@ -158,8 +161,13 @@ def _check_names(words: Sequence[str], flags: Mapping[str, Flag], prog: str) -> 
         if not word.startswith("--") or word == "--":
             continue
         name = word[2:].split("=", 1)[0].replace("_", "-")
-        if name not in flags and not (name.startswith("no-") and name[3:] in flags):
+        if name not in flags and _affirmed(name) not in flags:
             raise Mistake(f"unknown option --{name}{near(name, flags, dashes='--')} (see {prog} --help)")
+
+
+def _affirmed(name: str) -> str:
+    """no-x -> x, group.no-x -> group.x."""
+    return re.sub(r"(^|\.)no-([^.]+)$", r"\1\2", name)
 
 
 def _config_path(words: Sequence[str]) -> Path | None:

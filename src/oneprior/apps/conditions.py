@@ -1,8 +1,8 @@
 """`--condition label=3`: words become what a run can be told.
 
-    label=3   label=cat   label=0,1,2        a class, by number or name; several, one for each sample in turn
-    pose=0.1,-0.4,0.9                        a vector
-    mask=mask.png   text=features.npy        an image, or a sequence of tokens, from a file
+label=3   label=cat   label=0,1,2        a class, by number or name; several, one for each sample in turn
+pose=0.1,-0.4,0.9                        a vector
+mask=mask.png   text=features.npy        an image, or a sequence of tokens, from a file
 """
 
 from __future__ import annotations
@@ -35,12 +35,24 @@ def read_conditions(words: Sequence[str], specs: Sequence[ConditionSpec]) -> dic
         if not equals or not value:
             raise InputError(f"--condition {word!r} needs name=value, such as label=3")
         if name not in known:
-            there = f"it can be told {', '.join(map(describe, specs))}" if known else "it was trained without conditions"
+            there = (
+                f"it can be told {', '.join(map(describe, specs))}" if known else "it was trained without conditions"
+            )
             raise InputError(f"this run knows no condition {name!r}{near(name, known)}; {there}")
         if name in told:
             raise InputError(f"--condition {name} was given twice; give several values as {name}=1,2,3")
         told[name] = _read(known[name], value)
     return told or None
+
+
+def for_rows(told: dict[str, Any] | None, index: Tensor) -> dict[str, Any] | None:
+    """The conditions with one value a row: row k has value k mod their number, whatever rows stand beside it."""
+    if told is None:
+        return None
+    return {
+        name: [value[int(k) % len(value)] for k in index] if isinstance(value, list) else value[index % len(value)]
+        for name, value in told.items()
+    }
 
 
 def describe(spec: ConditionSpec) -> str:
@@ -68,7 +80,9 @@ def _class(spec: ConditionSpec, value: str) -> int:
         return spec.names.index(value)
     if value.isdigit() and int(value) < spec.classes:
         return int(value)
-    raise InputError(f"--condition {spec.name}={value}: no such class{near(value, spec.names)}; there is {describe(spec)}")
+    raise InputError(
+        f"--condition {spec.name}={value}: no such class{near(value, spec.names)}; there is {describe(spec)}"
+    )
 
 
 def _vector(spec: ConditionSpec, value: str) -> list[float]:
@@ -98,5 +112,5 @@ def _file(spec: ConditionSpec, path: Path) -> Tensor:
         raise InputError(f"--condition {spec.name}={path}: a sequence of tokens is read from a .npy file")
     from oneprior.data import read_event
 
-    x = read_event(path).x
-    return x if x.dim() == len(spec.shape) + 1 else x.unsqueeze(0)
+    event, units, _ = read_event(path)
+    return units.to_model(event).float()

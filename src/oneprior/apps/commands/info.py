@@ -49,8 +49,8 @@ class Info(Command):
             return Outcome()
         screen.table(list(facts.items()), title=str(self.run))
         for title, values in groups.items():
-            if values:
-                screen.table([(name, _short(value)) for name, value in values.items()], title=title)
+            if rows := [(name, _short(value)) for name, value in values.items() if value not in (None, "", [], {})]:
+                screen.table(rows, title=title)
         return Outcome()
 
 

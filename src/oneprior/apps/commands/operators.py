@@ -8,9 +8,9 @@ from oneprior.apps import screen
 from oneprior.apps.command import Command, Outcome
 
 NOISE = (
-    ("0.05", "Gaussian, its standard deviation in the units of the measurement file"),
-    ("5%", "Gaussian, its standard deviation as a share of the recorded range of values"),
-    ("0", "a constraint: the measurement is exact"),
+    ("0.05", "Gaussian; the standard deviation in the units of the measurement file."),
+    ("5%", "Gaussian; the standard deviation as a share of the recorded range of values."),
+    ("0", "A constraint: the measurement is exact."),
 )
 
 

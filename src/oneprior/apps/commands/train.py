@@ -1,15 +1,15 @@
-"""`oneprior train FAMILY`: fit a prior. The options are the family's own settings and those of the training, as they are.
+"""`oneprior train FAMILY`: fit a prior. The options are the family's own settings and those of the training.
 
-The options of a family are the fields of its configuration, so that a new field is a new option and nothing is listed
-twice. Where a family and the training have a setting of one name (a learning rate), the training's is meant: it is the
-one that overrides the family's recipe.
+They are read off the two dataclasses, so that a new field is a new option and nothing is listed twice; a group within
+(the autoencoder of an ldm) gives `--group.name`. Where a family and the training have a setting of one name (a learning
+rate), the training's is meant: it is the one that overrides the family's recipe.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -53,6 +53,7 @@ class Data:
         value_range: the two values that become -1 and 1.
         skip_bad: go on past broken files, and list them in the run.
         labels: learn the labels, where there are any.
+        subject: the subject in a file's name, a regular expression: no subject is then trained on and held out.
     """
 
     data: Path
@@ -67,6 +68,7 @@ class Data:
     value_range: tuple[float, float] | None = None
     skip_bad: bool = False
     labels: bool = True
+    subject: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,17 +106,20 @@ class Train(Command):
     def _states(self) -> Iterator[Progress]:
         from oneprior.training import train_iter
 
-        options = dataclasses.asdict(self.source)
+        model, source = changed(self.model), changed(self.source)
         return train_iter(
             self.family,
-            options.pop("data"),
-            self.out,
-            config=FAMILIES[self.family][0](**dataclasses.asdict(self.model)),
-            training=TrainConfig(**dataclasses.asdict(self.training), seed=self.common.seed),
+            data=source.pop("data"),
+            out=self.out,
+            model=model,
             resume=self.resume,
-            from_run=self.from_run,
-            device=self.common.torch_device(),
-            **options,
+            start_from=self.from_run,
+            autoencoder=model.pop("autoencoder", None),
+            subject=source.pop("subject", None),
+            data_options=source,
+            device=str(self.common.torch_device()),
+            seed=self.common.seed,
+            **changed(self.training),
         )
 
     def _saved(self) -> str:
@@ -144,8 +149,8 @@ def train_command(words: Sequence[str]) -> tuple[type[Train], str, list[str]]:
 def command_of(family: str) -> type[Train]:
     """`Train` with the settings of one family."""
     config = FAMILIES[family][0]
-    theirs = {f.name for f in dataclasses.fields(TrainConfig)}
-    model, training = _without(config, theirs | _HIDDEN), _without(TrainConfig, _HIDDEN)
+    model = options_of(config(), {f.name for f in dataclasses.fields(TrainConfig)} | _HIDDEN)
+    training = options_of(TrainConfig(), _HIDDEN)
     return make_dataclass(
         f"Train{family.capitalize()}",
         [("model", model, field(default=model())), ("training", training, field(default=training()))],
@@ -156,14 +161,46 @@ def command_of(family: str) -> type[Train]:
     )
 
 
-def _without(kind: type, names: set[str]) -> type:
-    """A dataclass without some of its fields; the rest keeps its types, defaults and words of help."""
-    hints = typing.get_type_hints(kind)
-    kept = [(f.name, hints[f.name], field(default=f.default)) for f in dataclasses.fields(kind) if f.name not in names]
-    lines = [line for line in (kind.__doc__ or "").splitlines()]
-    return make_dataclass(
-        kind.__name__, kept, frozen=True, kw_only=True, namespace={"__doc__": "\n".join(lines), "__module__": __name__}
-    )
+def options_of(settings: Any, hidden: set[str]) -> type:
+    """A flat dataclass like that of these settings: their values are the defaults, hidden fields are left out."""
+    kept = list(_fields(settings, hidden))
+    names = {"__doc__": type(settings).__doc__, "__module__": __name__, "like": settings}
+    return make_dataclass(type(settings).__name__, kept, frozen=True, kw_only=True, namespace=names)
+
+
+def _fields(settings: Any, hidden: set[str], above: str = "", words: Mapping[str, str] | None = None) -> Iterator[Any]:
+    hints = typing.get_type_hints(type(settings))
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from _fields(value, _HIDDEN, f"{above}{item.name}.", _docs(type(value)))
+        elif item.name not in hidden:
+            name, hint = above + item.name, hints[item.name]
+            if above:
+                hint = Annotated[hint, tyro.conf.arg(name=name, help=(words or {}).get(item.name))]
+            yield name.replace(".", "__"), hint, field(default=value)
+
+
+def _docs(kind: type) -> dict[str, str]:
+    """The words of help of a dataclass, by field."""
+    import docstring_parser
+
+    params = docstring_parser.parse(kind.__doc__ or "").params
+    return {p.arg_name: " ".join((p.description or "").split()) for p in params}
+
+
+def changed(options: Any) -> dict[str, Any]:
+    """The options that are not at their defaults: what was asked for, so that --resume need not be told again."""
+    asked: dict[str, Any] = {}
+    for item in dataclasses.fields(options):
+        value, (group, _, name) = getattr(options, item.name), item.name.rpartition("__")
+        if value == item.default:
+            continue
+        if group:
+            asked[group] = dataclasses.replace(asked.get(group, getattr(options.like, group)), **{name: value})
+        else:
+            asked[name] = value
+    return asked
 
 
 def _help() -> str:

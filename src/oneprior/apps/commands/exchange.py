@@ -1,0 +1,71 @@
+"""`oneprior export` and `oneprior import`: runs and diffusers folders; `--push-to-hub` sends a run to the hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from oneprior.apps.command import Command, Mistake, Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(Command):
+    """Write a run as a folder that `diffusers.DiffusionPipeline.from_pretrained` loads, or send it to the hub.
+
+    Args:
+        run: a trained run.
+        to: the format, or the Hugging Face hub.
+        out: the folder; on the hub, the name of the repository ("user/name").
+        scheduler: which one stands in the diffusers folder.
+        private: on the hub, for your eyes only.
+    """
+
+    run: tyro.conf.Positional[Path]
+    to: Literal["diffusers", "hub"] = "diffusers"
+    out: str
+    scheduler: Literal["ddim", "dpm"] = "ddim"
+    private: bool = True
+
+    def execute(self) -> Outcome:
+        from oneprior.models.diffusers_format import export_diffusers, push_to_hub
+        from oneprior.training import load
+
+        if self.to == "hub":
+            where = push_to_hub(self.run, self.out, private=self.private)
+            return Outcome(said=f"sent {self.run} to {where}")
+        out = Path(self.out)
+        export_diffusers(load(self.run).model, out, scheduler=self.scheduler)
+        said = f'DiffusionPipeline.from_pretrained("{out}") loads it'
+        return Outcome(out, (out,), said=said)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import(Command):
+    """Make a run of a diffusers folder: a UNet2DModel pipeline, an AutoencoderKL or a VQModel.
+
+    Args:
+        path: the folder.
+        out: the run folder.
+        size: height x width of its events, where the folder does not say: 256 or 256x320.
+    """
+
+    path: tyro.conf.Positional[Path]
+    out: Path
+    size: str | None = None
+
+    def execute(self) -> Outcome:
+        from oneprior.data import parse_size
+        from oneprior.models.diffusers_format import import_diffusers
+        from oneprior.training import save
+
+        size = parse_size(self.size)
+        pair = (size, size) if isinstance(size, int) else size
+        if pair is not None and len(pair) != 2:
+            raise Mistake(f"--size {self.size}: a picture has a height and a width")
+        model = import_diffusers(self.path, size=pair)
+        run = save(model, self.out, data={"path": str(self.path)})
+        shape = " x ".join(map(str, run.event_shape))
+        return Outcome(self.out, (self.out,), said=f"{run.family} of {shape} events: {self.out}")

@@ -1,0 +1,223 @@
+"""`oneprior sample`: draws, interpolations, truncation sheets and encodings of a trained prior.
+
+Sample k of a seed is the same whatever `--n`, `--first` and `--batch-size` are: a long job may be cut in pieces.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from oneprior.apps import screen
+from oneprior.apps.command import Command, Mistake, Outcome, Stopped
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from oneprior.core import Rows
+    from oneprior.training import Run
+
+    Told = dict[str, Any] | None
+
+_SAMPLERS = {"dpm": "DPMSolver", "ddim": "DDIM", "heun": "Heun", "ancestral": "Ancestral"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """What the family's own sampling can be told; what is not given stays as the family has it.
+
+    Args:
+        steps: network calls of a diffusion's sampler.
+        sampler: of a diffusion.
+        cfg_scale: classifier-free guidance; 1 for none.
+        truncation: of a gan; 1 for none.
+        temperature: of the codes of a vqvae.
+        top_k: likeliest codes kept by a vqvae; 0 for all.
+        space: the latents of a StyleGAN2 that are Gaussian.
+        decoder_noise: whether the noise of a vae or ppca is part of the picture.
+    """
+
+    steps: int | None = None
+    sampler: Literal["dpm", "ddim", "heun", "ancestral"] | None = None
+    cfg_scale: float | None = None
+    truncation: float | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    space: Literal["z", "w", "w+"] | None = None
+    decoder_noise: bool | None = None
+
+    def options(self, run: Run) -> dict[str, Any]:
+        """The options for `run.prior`.
+
+        Raises:
+            InputError: for an option that the family does not have.
+        """
+        from oneprior.core import InputError
+
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        known = set(inspect.signature(run.model.prior).parameters) - {"condition"}
+        if strange := sorted(set(given) - known):
+            flags = ", ".join("--" + name.replace("_", "-") for name in strange)
+            has = ", ".join("--" + name.replace("_", "-") for name in vars(self) if name in known) or "none of these"
+            raise InputError(f"a {run.family} has no {flags}; it has {has}")
+        if name := given.pop("sampler", None):
+            from oneprior.priors.diffusion import samplers
+
+            kind = getattr(samplers, _SAMPLERS[name])
+            given["sampler"] = kind(steps=given.pop("steps")) if "steps" in given else kind()
+        return given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Command):
+    """Draw from a trained prior.
+
+    Args:
+        run: a trained run.
+        n: how many draws (64), stops of --interpolate (2), or rows of --truncation-sheet (8).
+        out: samples.npz, a folder/, volume.nii.gz, clip.gif or grid.png; in the data's own type and units.
+        condition: name=value, such as label=3, label=cat or mask=mask.png; may be repeated.
+        first: the number of the first sample.
+        batch_size: drawn at once.
+        interpolate: walk from each draw to the next in so many steps.
+        truncation_sheet: each draw at several truncations, side by side (gan).
+        encode: pictures: a .npz of their latents and of what the decoder makes of them.
+        law: what the family's sampling can be told.
+    """
+
+    run: tyro.conf.Positional[Path]
+    n: int | None = None
+    out: Path
+    condition: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    first: int = 0
+    batch_size: int = 64
+    interpolate: int | None = None
+    truncation_sheet: bool = False
+    encode: Path | None = None
+    law: Law = Law()
+
+    def execute(self) -> Outcome:
+        from oneprior.apps.conditions import for_rows, read_conditions
+        from oneprior.core import Rows
+        from oneprior.training import load
+
+        self._check()
+        n = self.n or (2 if self.interpolate else 8 if self.truncation_sheet else 64)
+        run = load(self.run, device=self.common.torch_device())
+        rows = Rows(range(self.first, self.first + n), seed=self.common.seed)
+        told = for_rows(read_conditions(self.condition, run.conditions), rows.index)
+        options = self.law.options(run)
+        if self.encode is not None:
+            return self._encoded(run, told, options)
+        if self.interpolate is not None:
+            return self._walked(run, rows, told, options)
+        if self.truncation_sheet:
+            return self._sheet(run, rows, told, options)
+        return self._drawn(run, rows, told, options)
+
+    def _check(self) -> None:
+        given = [flag for flag in ("interpolate", "truncation_sheet", "encode") if getattr(self, flag)]
+        if len(given) > 1:
+            raise Mistake(f"--{' and --'.join(given)} are different things; give one of them".replace("_", "-"))
+        if (self.n is not None and self.n < 1) or self.batch_size < 1 or self.first < 0:
+            raise Mistake("--n and --batch-size must be at least 1, and --first at least 0")
+
+    def _drawn(self, run: Run, rows: Rows, told: Told, options: dict[str, Any]) -> Outcome:
+        import torch
+
+        from oneprior.tasks import synthesise
+
+        parts: list[Tensor] = []
+
+        def grown() -> Iterator[int]:
+            for part in synthesise(run, rows, condition=told, batch=self.batch_size, **options):
+                parts.append(part.cpu())
+                yield sum(map(len, parts))
+
+        start = time.perf_counter()
+        try:
+            screen.track(grown(), f"sample {run.family}", lambda made: made / len(rows))
+        except KeyboardInterrupt:
+            if not parts:
+                raise
+            run.save(torch.cat(parts), self.out)
+            raise Stopped(f"stopped; {sum(map(len, parts))} of {len(rows)} samples are in {self.out}") from None
+        seconds = time.perf_counter() - start
+        return self._kept(run, torch.cat(parts), {"samples_per_second": round(len(rows) / seconds, 2)})
+
+    def _walked(self, run: Run, rows: Rows, told: Told, options: dict[str, Any]) -> Outcome:
+        from oneprior.tasks import interpolate
+
+        if told and any(len(set(map(str, value))) > 1 for value in told.values()):
+            raise Mistake("a walk is told one value of each --condition")
+        one = {name: value[:1] for name, value in told.items()} if told else None
+        x = interpolate(run.prior(one, **options), rows, self.interpolate or 1)
+        return self._kept(run, x, {}, columns=self.interpolate if len(rows) > 2 else len(x))
+
+    def _sheet(self, run: Run, rows: Rows, told: Told, options: dict[str, Any]) -> Outcome:
+        from oneprior.core import InputError
+        from oneprior.tasks import truncation_sheet
+
+        if "truncation" not in inspect.signature(run.model.prior).parameters:
+            raise InputError(f"a {run.family} has no truncation; a gan has")
+        if options.pop("truncation", None) is not None:
+            raise Mistake("a --truncation-sheet shows several truncations; leave --truncation out")
+        x = truncation_sheet(lambda psi: run.prior(told, truncation=psi, **options), rows)
+        return self._kept(run, x.flatten(0, 1), {}, columns=x.shape[1])
+
+    def _encoded(self, run: Run, told: Told, options: dict[str, Any]) -> Outcome:
+        import torch
+
+        from oneprior.data import open_dataset, write_arrays
+
+        if self.out.suffix != ".npz":
+            raise Mistake(f"--out {self.out}: latents are written to a .npz")
+        low, high = run.units.range
+        data = open_dataset(self.encode, size=run.event_shape[1:], labels=False, cache=False, value_range=(low, high))
+        x = data.batch(torch.arange(len(data) if self.n is None else min(self.n, len(data)))).x.to(run.model.device)
+        with torch.no_grad():
+            z, again = _there_and_back(run, x, told, options)
+        error = (again - x).square().mean().sqrt() * run.units.scale
+        write_arrays(self.out, z=z, x=run.to_units(again))
+        said = (
+            f"encoded {len(x)}; the decoder gives them back to {float(error):.3g} {run.units.unit} (root mean square)"
+        )
+        return Outcome(self.out.parent, (self.out,), {"n": len(x), "rms": float(error)}, said)
+
+    def _kept(self, run: Run, x: Tensor, figures: dict[str, Any], columns: int | None = None) -> Outcome:
+        """Write the events; a sheet of rows that belong together keeps its columns."""
+        if columns is not None and self.out.suffix.lower() == ".png":
+            from oneprior.apps import pictures
+
+            clip = run.geometry.format == "clip"
+            written = [pictures.grid(x, columns=columns, pixels=1, clip=clip).save(self.out)]
+        else:
+            written = run.save(x, self.out)
+        folder = self.out if self.out.is_dir() else self.out.parent
+        outputs = (self.out,) if len(written) > 8 else tuple(written)
+        return Outcome(folder, outputs, {"n": len(x), **figures}, f"{len(x)} of {run.family}: {self.out}")
+
+
+def _there_and_back(run: Run, x: Tensor, told: Told, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """The latents of events, and the events that these latents decode to."""
+    from oneprior.priors.diffusion.schedule import DenoisingPrior
+    from oneprior.tasks import encode
+
+    model: Any = run.model
+    if run.family == "vae":
+        z, _ = model.encode(x)
+        return z, run.prior(told, decoder_noise=False).decode(z.flatten(1))  # type: ignore[attr-defined]
+    if run.family in ("vqvae", "ldm"):
+        codec = model.codec()
+        z = codec.encode(x)
+        return z, codec.decode(z)
+    prior = run.prior(told, **options)
+    road: Any = prior.flow() if isinstance(prior, DenoisingPrior) else prior
+    z = encode(road, x)
+    return z, road.decode(z)

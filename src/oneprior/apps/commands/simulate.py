@@ -1,0 +1,89 @@
+"""`oneprior simulate`: a known image, an instrument and noise give a measurement file that `restore` understands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from oneprior.apps.command import Command, Mistake, Outcome
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from oneprior.core import AffineMap, Geometry
+    from oneprior.tasks import Measurement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulate(Command):
+    """Measure an image with an operator and noise; the file keeps the operator, the noise and the truth.
+
+    Args:
+        image: a picture, volume or array; a folder or an array of several gives several measurements.
+        operator: name:value:key=value, applied left to right; see `oneprior operators`.
+        noise: standard deviation in the units of the measurement, or 5% of the range of values.
+        out: the measurement, .npz; its picture is written beside it.
+        size: of the image: 32 or 80x96; the file's own where not given.
+        fit: how it comes to that size.
+        channels: grey or rgb; the file's own where not given.
+        value_range: the two values that are black and white; by the file's type where not given.
+        key: the array of a .npz.
+        n: the most images of a folder or array.
+    """
+
+    image: tyro.conf.Positional[Path]
+    operator: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    noise: str = "0"
+    out: Path
+    size: str | None = None
+    fit: Literal["resize", "cover", "crop", "pad"] = "resize"
+    channels: Literal["grey", "rgb"] | None = None
+    value_range: tuple[float, float] | None = None
+    key: str | None = None
+    n: int = 64
+
+    def execute(self) -> Outcome:
+        from oneprior.core import Rows
+        from oneprior.tasks import simulate
+
+        if not self.operator:
+            raise Mistake("simulate needs --operator, such as --operator downsample:4 (see oneprior operators)")
+        x, units, geometry = self._events()
+        rows = Rows(len(x), seed=self.common.seed)
+        measurement = simulate(x, list(self.operator), self.noise, rows, units=units, geometry=geometry)
+        out = measurement.save(self.out)
+        figures = {"n": len(x), "noise_level": float(measurement.noise_level), "operator": measurement.operator.spec}
+        said = f"measured {len(x)} of {_shape(x)}: {_shape(measurement.y)} numbers each"
+        return Outcome(out.parent, (out, *look(measurement, out.with_suffix(".png"))), figures, said)
+
+    def _events(self) -> tuple[Tensor, AffineMap, Geometry]:
+        """The events in [-1, 1], their units and geometry."""
+        import torch
+
+        from oneprior.data import open_dataset, read_event
+
+        options = {"size": self.size, "fit": self.fit, "channels": self.channels, "key": self.key}
+        if self.image.is_dir() or self.image.suffix.lower() in (".npy", ".npz"):
+            data = open_dataset(self.image, labels=False, cache=False, value_range=self.value_range, **options)
+            return data.batch(torch.arange(min(self.n, len(data)))).x, data.units, data.geometry
+        event, units, geometry = read_event(self.image, value_range=self.value_range, **options)
+        return units.to_model(event).float(), units, geometry
+
+
+def look(measurement: Measurement, path: Path) -> list[Path]:
+    """A PNG of the measurements, where they look like something; the files that were written."""
+    from oneprior.apps import pictures
+    from oneprior.core import InputError
+
+    try:
+        shown = measurement.units.to_model(measurement.picture().float())
+    except InputError:
+        return []
+    return [pictures.grid(shown[:64]).save(path)]
+
+
+def _shape(x: Tensor) -> str:
+    return " x ".join(map(str, x.shape[1:]))

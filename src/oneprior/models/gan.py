@@ -307,8 +307,8 @@ class GAN(Model):
 
         def from_noise(u: Tensor) -> Tensor:
             row = torch.arange(u.shape[0], device=u.device) % mean.shape[0]
-            flat = u if u.dim() == 3 else u.unsqueeze(1)
-            w = mean[row].unsqueeze(1) + flat @ root[row]  # the root is symmetric
+            m, r = (mean, root) if mean.shape[0] == 1 else (mean[row], root[row])
+            w = m.unsqueeze(1) + (u if u.dim() == 3 else u.unsqueeze(1)) @ r  # the root is symmetric
             return mapping.truncate(w, truncation).expand(-1, layers, -1)
 
         return from_noise

@@ -118,6 +118,7 @@ class Mapping(nn.Module):
         """
         z = Rows(samples, seed=0, stream="moments of w", device=self.w_avg.device).normal(self.fc0_inputs)
         k = max([v.shape[0] for v in given.values.values()], default=1)
+        given = given.cycle(k)
         told = self.embed(given, k)
         place = None if told is None else torch.unique(told, dim=0, return_inverse=True)[1]
         means, roots = [], []

@@ -19,18 +19,18 @@ from oneprior.priors.diffusion.prior import DiffusionPrior
 from oneprior.priors.pushforward import Pushforward, push
 
 
-def load_prior(path: Path, *, quick: bool = False, **settings: Any) -> Prior:
+def load_prior(path: Path, *, fast: bool = False, **settings: Any) -> Prior:
     """The prior of a run.
 
     Args:
         path: the run folder.
-        quick: in the fast arithmetic of `DiffusionPrior.fast` (bf16, compiled), also under a decoder.
+        fast: in the fast arithmetic of `DiffusionPrior.fast` (bf16, compiled), also under a decoder.
         settings: as of `Run.prior` (sampler=, steps=).
     """
     from oneprior.training import load
 
     prior = load(path).prior(**settings)
-    return _fast(prior) if quick else prior
+    return _fast(prior) if fast else prior
 
 
 def _fast(prior: Prior) -> Prior:

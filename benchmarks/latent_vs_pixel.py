@@ -28,7 +28,7 @@ def run(options: Options) -> None:
             path = folder(f"{name}@{round(100 * share)}", options)
         if not path.exists():
             continue
-        priors[name] = load_prior(path, quick=True, steps=CALLS)
+        priors[name] = load_prior(path, fast=not options.quick, steps=CALLS)
         x, took = sample(priors[name], count)
         parts = [distance(x[k::5]) for k in range(5)]  # of a fifth each: biased, but their spread is the error
         ends[name, share] = distance(x)

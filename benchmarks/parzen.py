@@ -38,6 +38,7 @@ def run(options: Options) -> None:
         score(name, x)
     for family in FAMILIES:
         score(NAMES.get(family, family), sample(load_prior(trained(family, options)), count)[0])
+    score("vae, means", sample(load_prior(trained("vae", options), decoder_noise=False), count)[0])
     old = max((NAMES["gan2014"], NAMES["gan2014ns"]), key=lambda name: found[name][0].mean)
     gain = found["gan"][0].log_likelihood - found[old][0].log_likelihood
     error = math.hypot(found["gan"][0].standard_error, found[old][0].standard_error)

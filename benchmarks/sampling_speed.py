@@ -96,10 +96,10 @@ def exported(path: Path, folder: Path) -> Any:
     """The run as diffusers sees it: exported, and loaded by its `DiffusionPipeline`."""
     from diffusers import DiffusionPipeline
 
-    from oneprior.models.diffusers_format import export_diffusion
+    from oneprior.models.diffusers_format import export_diffusers
     from oneprior.training import load
 
-    export_diffusion(load(path).model, folder)
+    export_diffusers(load(path).model, folder)
     pipeline = DiffusionPipeline.from_pretrained(str(folder), local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

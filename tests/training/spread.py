@@ -13,7 +13,7 @@ from oneprior.models import FAMILIES, family
 from oneprior.models.base import Recipe
 from oneprior.training import TrainConfig, fit
 from oneprior.training.order import seeded
-from oneprior.training.parallel import Team
+from oneprior.training.parallel import Team, whole
 
 SHAPE = (1, 8, 8)
 QUICK = {"batch_size": 16, "ema": 0.0, "precision": "fp32", "tracker": "none", "preview_every": 0, "seed": 3}
@@ -42,12 +42,10 @@ def train(name: str, build, steps: int, team: Team, folder: Path | None = None) 
     with seeded(name, team.rank if name == "toy" else 0):  # a toy starts differently everywhere: the first one counts
         model = build()
     recipe = Recipe(learning_rate=0.1, betas=(0.5, 0.0), clip=1.0, compile=False, optimiser="sgd")
-    model.recipe = lambda player: (
-        recipe
-    )  # plain steps: Adam would blow the rounding of a gradient of nothing up to a step
+    model.recipe = lambda player: recipe  # plain steps: Adam would make a step of a gradient's rounding
     config = TrainConfig(images=steps * 16, warmup_images=0, **QUICK)
     *_, last = fit(model, Blobs(64, SHAPE), config, folder, team=team)
-    state = {key: value.detach().clone() for key, value in model.state_dict().items()}
+    state = {key: whole(value.detach()).clone() for key, value in model.state_dict().items()}
     norms = {key: torch.tensor(value) for key, value in last.losses.items()}
     return {**state, **norms}
 

@@ -119,8 +119,8 @@ def test_an_autoencoder_is_used_again(tmp_path, data):
         ours["autoencoder.decoder." + next(iter_names(theirs))], theirs["decoder." + next(iter_names(theirs))]
     )
     assert run.record.result["images"] == 96
+    other = train("diffusion", data=data, out=tmp_path / "other", **TINY["diffusion"], **QUICK)
     with pytest.raises(InputError, match="is a diffusion; latent diffusion stands on a vae"):
-        other = train("diffusion", data=data, out=tmp_path / "other", **TINY["diffusion"], **QUICK)
         train("ldm", data=data, out=tmp_path / "third", autoencoder=other.path, **QUICK)
 
 

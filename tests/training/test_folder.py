@@ -124,9 +124,14 @@ def test_nested_settings_come_back():
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(RuntimeError), written_at_once(path) as temporary:
-        temporary.write_text("half of the n")
-        raise RuntimeError
+
+    def half():
+        with written_at_once(path) as temporary:
+            temporary.write_text("half of the n")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -35,13 +35,13 @@ class Team:
 
     def __init__(self, device: torch.device | str | None = None) -> None:
         from accelerate import PartialState
-        from accelerate.utils import DistributedType
+        from accelerate.utils import parse_flag_from_env
 
         wanted = None if device is None else torch.device(device)
         state = PartialState(cpu=wanted is not None and wanted.type == "cpu") if _fits(wanted) else PartialState()
         self.rank, self.size = state.process_index, state.num_processes
         self.device = wanted if wanted is not None and self.size == 1 else torch.device(state.device or "cpu")
-        self.shards = state.distributed_type == DistributedType.FSDP or _asks_for_fsdp(self.size)
+        self.shards = self.size > 1 and parse_flag_from_env("ACCELERATE_USE_FSDP")
 
     @property
     def main(self) -> bool:
@@ -58,7 +58,7 @@ class Team:
         if self.size == 1:
             return losses
         if self.shards:
-            fully_shard(model)
+            self._cut(model)
             return losses
         where = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(
@@ -66,8 +66,21 @@ class Team:
             device_ids=where,
             broadcast_buffers=False,
             find_unused_parameters=True,
-            gradient_as_bucket_view=False,
         )
+
+    def _cut(self, model: nn.Module) -> None:
+        """FSDP, with the first process's weights; single numbers are not cut, and their gradients averaged here."""
+        for tensor in (*model.parameters(), *model.buffers()):
+            torch.distributed.broadcast(tensor.detach(), src=0)
+        single = {parameter for parameter in model.parameters() if parameter.dim() == 0}
+        for parameter in single:
+            parameter.register_post_accumulate_grad_hook(self._average_gradient)
+        fully_shard(model, ignored_params=single)
+
+    def _average_gradient(self, parameter: Tensor) -> None:
+        if parameter.grad is not None:
+            torch.distributed.all_reduce(parameter.grad)
+            parameter.grad.div_(self.size)
 
     @contextmanager
     def alone(self, losses: nn.Module) -> Iterator[None]:
@@ -135,9 +148,3 @@ def _fits(wanted: torch.device | None) -> bool:
 
     known = PartialState._shared_state.get("device")
     return wanted is None or wanted.type != "cpu" or known is None or known.type == "cpu"
-
-
-def _asks_for_fsdp(size: int) -> bool:
-    import os
-
-    return size > 1 and os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"

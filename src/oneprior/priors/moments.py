@@ -30,12 +30,12 @@ class Moments:
 
     Args:
         size: d.
-        carried: most directions kept when d > DENSE_LIMIT.
+        carried: most directions kept when d > DENSE_LIMIT; 0 for the default of 128.
         device: where the sums live.
     """
 
-    def __init__(self, size: int, carried: int = _CARRIED, device: torch.device | str = "cpu") -> None:
-        self.size, self.carried, self.dense = size, carried, size <= DENSE_LIMIT
+    def __init__(self, size: int, carried: int = 0, device: torch.device | str = "cpu") -> None:
+        self.size, self.carried, self.dense = size, carried or _CARRIED, size <= DENSE_LIMIT
         self.weight = torch.zeros((), dtype=torch.float64, device=device)
         self.mean = torch.zeros(size, dtype=torch.float64, device=device)
         self.trace = torch.zeros((), dtype=torch.float64, device=device)  # sum of squared deviations

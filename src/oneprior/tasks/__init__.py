@@ -7,19 +7,19 @@ if TYPE_CHECKING:
     from oneprior.tasks.draw import encode, interpolate, synthesise, truncation_sheet
     from oneprior.tasks.measurement import Measurement, measured, parse_noise, simulate
     from oneprior.tasks.methods import METHODS, choose
-    from oneprior.tasks.restore import Restoration, restore, restore_iter
+    from oneprior.tasks.restoration import Restoration, restore, restore_iter
 
 _HOME = {
     "METHODS": "methods",
     "Measurement": "measurement",
-    "Restoration": "restore",
+    "Restoration": "restoration",
     "choose": "methods",
     "encode": "draw",
     "interpolate": "draw",
     "measured": "measurement",
     "parse_noise": "measurement",
-    "restore": "restore",
-    "restore_iter": "restore",
+    "restore": "restoration",
+    "restore_iter": "restoration",
     "simulate": "measurement",
     "synthesise": "draw",
     "truncation_sheet": "draw",

@@ -194,7 +194,7 @@ def measured(
     """A user's own measurement, brought into form.
 
     Args:
-        y: (n, *out_shape) or one without its row; for a mask also the whole picture, of which the kept entries are read.
+        y: (n, *out_shape) or one without its row; for a mask also the picture, of which the kept entries are read.
         operator: words or an operator.
         noise: see `parse_noise`, or one level a row (n,).
         event_shape: shape of one x.
@@ -207,11 +207,12 @@ def measured(
     units = units or AffineMap()
     if not isinstance(operator, Operator):
         operator = parse_operator(operator, event_shape)
+    y = y if y.is_complex() or y.is_floating_point() else y.float()
     for shape in (operator.out_shape, operator.in_shape):
         if y.shape == shape:
             y = y[None]
     if y.shape[1:] != operator.out_shape and y.shape[1:] == operator.in_shape and operator.keeps_pixels:
-        y = operator(y.nan_to_num())
+        y = operator(y)
     level = noise if isinstance(noise, Tensor) else parse_noise(noise, units)
     return Measurement(y, operator, level, units, geometry or Geometry())
 

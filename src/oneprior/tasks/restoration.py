@@ -3,13 +3,16 @@
     result = restore(load("runs/digits"), y, "downsample:2", "5%")
     result.mean, result.std, result.interval(0.9), result.draws        # in the user's own units
 
-The evidence is pulled back from the user's units to [-1, 1] and through the prior's decoders; a method is chosen by what
-is left (`tasks.methods`); its draws come back in the user's units. It never names a family.
+The evidence is pulled back from the user's units to [-1, 1] and through the prior's decoders; a method is chosen by
+what is left (`tasks.methods`); its draws come back in the user's units. It never names a family.
 """
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -119,11 +122,8 @@ def restore(
     for start in range(0, len(measurement), size):
         part = slice(start, start + size)
         told = _part_of(condition, part, len(measurement))
-        state = None
-        for state in _iterate(prior, measurement.take(part), rows.take(part), samples, aim, method, told):  # noqa: B007
-            pass
-        assert state is not None
-        parts.append(state)
+        states = _iterate(prior, measurement.take(part), rows.take(part), samples, aim, method, told)
+        parts.extend(deque(states, maxlen=1))
     return _joined(parts, measurement)
 
 
@@ -160,18 +160,23 @@ def _iterate(
     elif condition:
         raise InputError("a condition is bound when a prior is made: give the run, or run.prior(condition)")
     base = prior.base if isinstance(prior, Tilted) else prior
-    measurement_there = replace(
-        measurement, y=measurement.y.to(base.device), operator=measurement.operator.to(base.device)
-    )
-    posterior, sampler = choose(bayes(prior, measurement_there.likelihood), aim, method)
+    measurement = _placed(measurement, base.device)
+    posterior, sampler = choose(bayes(prior, measurement.likelihood), aim, method)
     for state, seconds in _timed(sampler.run(posterior, samples, rows)):
-        yield _restoration(state, measurement_there, seconds)
+        yield _restoration(state, measurement, seconds)
+
+
+def _placed(measurement: Measurement, device: torch.device) -> Measurement:
+    """The measurement in single precision beside the prior; the user's own operator stays where it is."""
+    y = measurement.y.to(device, torch.complex64 if measurement.y.is_complex() else torch.float32)
+    operator = measurement.operator
+    if device.type != "cpu":
+        operator = deepcopy(operator).to(device)
+    return replace(measurement, y=y, operator=operator)
 
 
 def _timed(states: Iterator[Draws]) -> Iterator[tuple[Draws, float]]:
     """Each state with the seconds spent on making it and those before it."""
-    import time
-
     spent = 0.0
     while True:
         start = time.perf_counter()
@@ -230,9 +235,8 @@ def _measurement(
         geometry = prior.geometry if isinstance(prior, Run) else None
         given = measured(y, operator, noise, event_shape, units or run_units, geometry)
     if given.event_shape != event_shape:
-        raise ShapeError(
-            "the operator's input", tuple(given.event_shape), tuple(event_shape), "The prior restores events of one shape."
-        )  # fmt: skip
+        remedy = "The prior restores events of one shape."
+        raise ShapeError("the operator's input", tuple(given.event_shape), tuple(event_shape), remedy)
     return given
 
 

@@ -147,19 +147,21 @@ class DiffusionPrior(DenoisingPrior):
         return per_row(p, x_t) * x_t + per_row(q, x_t) * out
 
     def fast(self, *, precision: torch.dtype = torch.bfloat16, compile: bool = False) -> Self:
-        """The same law in its quickest arithmetic: a copy of the network in bf16 and channels_last.
+        """The same law in its quickest arithmetic: a copy of the network in bf16.
 
-        Pays where the processor multiplies bf16 (AMX, AVX512-BF16, tensor cores). Gradients still flow, in bf16.
+        Pays where the processor multiplies bf16 (AMX, AVX512-BF16, tensor cores): 2.0 to 2.4 times the pictures a
+        second of fp32 on one CPU thread, 1.3 times for a network of 7x7 latents; compiled 3.1 times. Gradients still
+        flow, in bf16.
 
         Args:
             precision: of the network's weights; the sampler's own sums stay in float32.
-            compile: also compile the network: another 20 to 30 %, after up to a minute at the first call of each batch
-                size.
+            compile: also compile the network, which takes about a minute at the first call of each batch size.
         """
         other = copy(self)
         network = deepcopy(self.network).eval().to(precision)
         formats = {3: torch.channels_last, 4: torch.channels_last_3d}
-        if len(self.event_shape) in formats:
+        # eager GroupNorm on a CPU is 20 times slower in channels_last than on planes, which eats what convolutions gain
+        if (compile or self.device.type != "cpu") and len(self.event_shape) in formats:
             network = network.to(memory_format=formats[len(self.event_shape)])  # type: ignore[call-overload]
         other.network = torch.compile(network, dynamic=False) if compile else network  # type: ignore[assignment]
         other.precision = precision

@@ -7,6 +7,7 @@ import pytest
 import torch
 from training.toys import Blobs
 
+from oneprior.data.batch import Batch
 from oneprior.training.order import DataOrder, fetched_ahead, passes_over, seeded
 
 
@@ -41,17 +42,29 @@ def test_batches_come_in_order_and_ahead_of_time():
 
     class Watched(Blobs):
         def batch(self, index):
-            asked.append((threading.current_thread().name, index[0].item()))
+            asked.append((threading.current_thread().name.startswith("oneprior-data"), index[0].item()))
+            time.sleep(0.005)
             return super().batch(index)
 
-    batches = fetched_ahead(Watched(40), torch.arange(40).split(8), depth=2)
-    first = next(batches)
-    time.sleep(0.1)
-    assert [start for _, start in asked] == [0, 8, 16]
-    assert all(name.startswith("oneprior-data") for name, _ in asked)
-    assert torch.equal(first.x, data.batch(torch.arange(8)).x)
+    batches = fetched_ahead(Watched(40), torch.arange(40).split(4), depth=2)
+    first = torch.cat([next(batches).x for _ in range(4)])  # three are timed, the fourth comes with two more
+    time.sleep(0.2)
+    assert asked == [(False, 0), (False, 4), (False, 8), (True, 12), (True, 16), (True, 20)]
+    assert torch.equal(first, data.batch(torch.arange(16)).x)
     rest = torch.cat([batch.x for batch in batches])
-    assert torch.equal(rest, data.batch(torch.arange(8, 40)).x)
+    assert torch.equal(rest, data.batch(torch.arange(16, 40)).x)
+
+
+def test_quick_batches_are_read_by_the_caller():
+    asked = []
+
+    class Watched(Blobs):
+        def batch(self, index):
+            asked.append(threading.current_thread() is threading.main_thread())
+            return Batch(torch.zeros(len(index), 1, 4, 4))
+
+    list(fetched_ahead(Watched(40), torch.arange(40).split(4)))
+    assert asked == [True] * 10
 
 
 def test_an_error_of_the_data_reaches_the_caller():

@@ -7,6 +7,8 @@ takes a contiguous share of each global batch. One thread reads the next batches
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +21,8 @@ from torch import Tensor
 
 from oneprior.core import Rows
 from oneprior.data.batch import Batch, Dataset
+
+_TRIALS, _QUICK = 3, 2e-3  # batches that are timed, seconds
 
 
 class DataOrder:
@@ -56,6 +60,9 @@ class DataOrder:
 def fetched_ahead(data: Dataset, indices: Iterable[Tensor], depth: int = 2, pin: bool = False) -> Iterator[Batch]:
     """The batches of these indices, in order, `depth` of them being read in a thread beforehand.
 
+    Batches that come in under two milliseconds (arrays in memory) are read as they are needed: handing the interpreter
+    from thread to thread would cost more.
+
     Args:
         data: where they come from.
         indices: one (n,) int64 tensor a batch; may be endless.
@@ -69,6 +76,15 @@ def fetched_ahead(data: Dataset, indices: Iterable[Tensor], depth: int = 2, pin:
             return batch
         return replace(batch, x=batch.x.pin_memory())
 
+    indices, quickest = iter(indices), float("inf")
+    for index in itertools.islice(indices, _TRIALS):
+        start = time.perf_counter()
+        batch = fetch(index)
+        quickest = min(quickest, time.perf_counter() - start)
+        yield batch
+    if quickest < _QUICK:
+        yield from map(fetch, indices)
+        return
     waiting: deque[Future[Batch]] = deque()
     reader = ThreadPoolExecutor(1, thread_name_prefix="oneprior-data")
     try:

@@ -1,5 +1,6 @@
 """Memory is flat as a set grows, and a batch costs little more than its bytes."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from oneprior.data import open_dataset
+from oneprior.data.cache import cache_path
 from oneprior.data.files import FolderFiles, Names
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -93,3 +95,34 @@ def test_a_mapped_batch_costs_about_as_much_as_one_from_memory(tmp_path):
         seconds[fetch] = np.median(taken)
     torch.testing.assert_close(mapped(indices[0]), plain(indices[0]))
     assert seconds[mapped] < 4 * seconds[plain]
+
+
+def test_the_cache_drops_what_is_stale_and_what_was_left_half(tmp_path):
+    source, folder = tmp_path / "x.npz", tmp_path / "cache"
+    source.write_bytes(b"1")
+    old = cache_path(source, "unpack", "stamp 1", ".npy", folder)
+    old.write_bytes(b"old")
+    half = [folder / f".{name}.tmp.{old.name}" for name in ("aa", "bb")]
+    for path in half:
+        path.write_bytes(b"half")
+    os.utime(half[0], (0, 0))
+    assert cache_path(source, "unpack", "stamp 1", ".npy", folder) == old
+    other = cache_path(source, "another", "stamp 1", ".npy", folder)
+    assert old.exists()
+    new = cache_path(source, "unpack", "stamp 2", ".npy", folder)
+    assert len({old, other, new}) == 3
+    assert not old.exists()
+    assert [path.exists() for path in half] == [False, True]
+    assert (folder / ".gitignore").read_text() == "*\n"
+
+
+def test_data_in_a_folder_that_cannot_be_written_are_cached_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    data = tmp_path / "data"
+    data.mkdir()
+    np.savez_compressed(data / "x.npz", x=np.zeros((3, 8, 8), np.uint8))
+    data.chmod(0o555)
+    assert len(open_dataset(data / "x.npz")) == 3
+    assert [p.name for p in data.iterdir()] == ["x.npz"]
+    assert list((tmp_path / "home" / ".cache" / "oneprior").glob("x.npz-*.npy"))
+    data.chmod(0o755)

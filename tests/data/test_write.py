@@ -1,5 +1,7 @@
 """What is written is what was read: values to the last bit, type, affine; and never half a file."""
 
+import sys
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -157,6 +159,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert back["x"].tolist() == [0, 1, 2]
     assert str(back["name"]) == "three"
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_sixteen_bit_colour_png_without_its_codec_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    x, geometry = torch.zeros(1, 3, 4, 4), Geometry("uint16")
+    with pytest.raises(InputError, match=r"pip install imagecodecs.*TIFF"):
+        write_events(x, tmp_path / "a.png", AffineMap.from_range(0, 65535), geometry)
+    assert write_events(x, tmp_path / "a", AffineMap.from_range(0, 65535), geometry)[0].suffix == ".tif"
 
 
 def test_what_cannot_be_written_says_so(tmp_path):

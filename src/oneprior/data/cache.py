@@ -12,11 +12,13 @@ import hashlib
 import os
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 FOLDER = ".oneprior-cache"
+_ABANDONED = 24 * 3600  # seconds
 
 
 @contextmanager
@@ -52,6 +54,9 @@ def cache_path(source: Path, recipe: str, stamp: str, suffix: str, folder: Path 
     if not path.exists():
         for stale in folder.glob(f"{_escape(stem)}-*{suffix}"):
             stale.unlink(missing_ok=True)
+        for left in folder.glob(f".*.tmp.{_escape(stem)}-*"):  # of a process that was killed
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                left.unlink(missing_ok=True)
     return path
 
 

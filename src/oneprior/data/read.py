@@ -53,17 +53,14 @@ def read_event(
         raise InputError(f"{path}: there is no such file or folder")
     decoded = _decode(path, key, row)
     events, geometry = Plan(parse_size(size), fit, channels, None, orientation).apply(decoded)
-    event = decoded.event
-    constant = event.min() == event.max() and value_range is None
-    fallback = (float(event.min()), float(event.min()) + 1) if constant and event.dtype.kind in "if" else value_range
+    low, high = float(decoded.event.min()), float(decoded.event.max())
     units = map_for(
-        event.dtype,
-        float(event.min()),
-        float(event.max()),
+        decoded.event.dtype,
+        low,
+        high if high > low else low + 1,  # one constant picture says nothing of its range
         declared=decoded.declared,
-        given=value_range or (None if decoded.declared else fallback),
+        given=value_range,
         unit=decoded.unit,
-        what=str(path),
     )
     wide = np.float64 if events.dtype.itemsize > 4 else np.float32
     return torch.from_numpy(np.ascontiguousarray(events, dtype=wide)), units, geometry

@@ -26,7 +26,7 @@ class LDMConfig:
     vae: VAEConfig = field(default_factory=lambda: VAEConfig(spatial=True))
     vqvae: VQVAEConfig = field(default_factory=lambda: VQVAEConfig(codes=1024, latent=4, prior_start=1.0))
     diffusion: DiffusionConfig = field(
-        default_factory=lambda: DiffusionConfig(width=96, multipliers=(1,), attention=(0,))
+        default_factory=lambda: DiffusionConfig(width=64, multipliers=(1,), attention=(0,))
     )
 
     @property

@@ -62,9 +62,9 @@ def test_draws_have_the_moments_of_the_law():
     assert ((x.var(0) / reference.variance) - 1).abs().max() < 0.06
 
 
-def test_denoiser_is_the_score(alpha=0.6, sigma=0.8):
+def test_denoiser_is_the_score():
     """Tweedie: E[x | x_t] = (x_t + sigma^2 grad log p(x_t)) / alpha."""
-    law = mixture()
+    law, alpha, sigma = mixture(), 0.6, 0.8
     x_t = Rows(6, seed=3).normal(*SHAPE, dtype=torch.float64).requires_grad_()
     (score,) = torch.autograd.grad(dense(law, sigma**2, alpha).log_prob(x_t.flatten(1)).sum(), x_t)
     assert torch.allclose(law.denoise(x_t.detach(), alpha, sigma), (x_t + sigma**2 * score) / alpha, atol=1e-9)

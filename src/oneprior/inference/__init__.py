@@ -10,6 +10,7 @@ from oneprior.inference.guidance import (
     IsotropicCovariance,
     JacobianCovariance,
     MixtureCovariance,
+    covariance_of,
 )
 from oneprior.inference.noise import HMC, EllipticalSlice
 from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler, bayes
@@ -33,5 +34,6 @@ __all__ = [
     "Resampling",
     "Sampler",
     "bayes",
+    "covariance_of",
     "exact_posterior",
 ]

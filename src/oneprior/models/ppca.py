@@ -143,51 +143,45 @@ class PPCA(ClosedFormModel):
         Yields:
             After each pass: {"pass", "log_prob" (mean nats a row, under the last pass's law), "rank", "components"}.
         """
-        start = None if self.config.components == 1 else self._start(passes(), rows)
-        previous, rank = -torch.inf, None
+        centres = None if self.config.components == 1 else self._start(passes(), rows)
+        law: GaussianMixturePrior | None = None
+        previous, ranks = -torch.inf, None
         for number in range(1, max(1, self.config.passes) + 1):
-            moments, log_prob, certain = self._expect(passes(), start)
-            rank = self._maximise(moments, rank)
-            if start is None and certain:
-                log_prob = torch.nan
+            moments, log_prob, certain = self._expect(passes(), law, centres)
+            ranks = self._maximise(moments, ranks)
             metrics = {
                 "pass": float(number),
                 "rank": float(self.rank.double().mean()),
                 "components": float((self.weight > 0).sum()),
             }
-            if log_prob == log_prob:
-                metrics["log_prob"] = log_prob
-            yield metrics
-            if certain:
-                return
+            yield metrics if law is None else {**metrics, "log_prob": log_prob}
             gain = (log_prob - previous) / self.event_shape.numel()
-            if start is None and gain < self.config.tolerance:
+            if certain or (law is not None and gain < self.config.tolerance):
                 return
-            previous, start = (-torch.inf if start is not None else log_prob), None
+            previous = previous if law is None else log_prob
+            law = GaussianMixturePrior([self._component(k) for k in range(len(self.weight))], self.weight.clone())
 
     def _expect(
-        self, batches: Iterator[Batch], centres: Tensor | None
-    ) -> tuple[list[HeldOutMoments], float, bool]:  # fmt: skip
-        """One pass: weighted moments of each component, the mean log-likelihood, and whether memberships are certain
-        (then no further pass changes them)."""
+        self, batches: Iterator[Batch], law: GaussianMixturePrior | None, centres: Tensor | None
+    ) -> tuple[list[HeldOutMoments], float, bool]:
+        """One pass: weighted moments of each component, the mean log-likelihood under `law`, and whether memberships
+        are certain (then no further pass changes them). Without a law rows belong to the nearest centre, and without
+        centres to all components of their class alike."""
         size, total = self.event_shape.numel(), len(self.weight)
         moments = [HeldOutMoments(size, self.device) for _ in range(total)]
-        law = None if centres is not None or not bool(self.variances.any()) else self._mixture()
         log_prob, count, certain = 0.0, 0, True
         for batch in batches:
             allowed = self._belongs(self._labels(batch))
-            if centres is not None:
-                far = torch.cdist(batch.x.flatten(1), centres.flatten(1)).masked_fill(~allowed, torch.inf)
-                member = torch.nn.functional.one_hot(far.argmin(1), total).double()
-                certain = False
-            elif law is not None:
+            certain = certain and bool((allowed.sum(1) == 1).all())
+            if law is not None:
                 joint = law.joint(batch.x).masked_fill(~allowed, -torch.inf)
                 log_prob += float(joint.logsumexp(1).sum())
                 member = joint.softmax(1)
-                certain = certain and bool((allowed.sum(1) == 1).all())
+            elif centres is not None:
+                far = torch.cdist(batch.x.flatten(1), centres.flatten(1)).masked_fill(~allowed, torch.inf)
+                member = torch.nn.functional.one_hot(far.argmin(1), total).double()
             else:
                 member = allowed / allowed.sum(1, keepdim=True, dtype=torch.float64)
-                certain = certain and bool((allowed.sum(1) == 1).all())
             if batch.weight is not None:
                 member = member * batch.weight[:, None]
             count += len(batch)
@@ -197,9 +191,6 @@ class PPCA(ClosedFormModel):
         if count < 2:
             raise InputError(f"ppca needs at least 2 rows to fit, got {count}")
         return moments, log_prob / count, certain
-
-    def _mixture(self) -> GaussianMixturePrior:
-        return GaussianMixturePrior([self._component(k) for k in range(len(self.weight))], self.weight)
 
     def _maximise(self, moments: list[HeldOutMoments], ranks: list[int | None] | None) -> list[int | None]:
         """The closed form for each component; the ranks are chosen once, in the first pass, and then stay."""

@@ -1,16 +1,24 @@
 """Which method restores: a table over (what the prior is, what the evidence is, what the user wants).
 
-| peeled prior | evidence | fast | best, calibrated |
-|---|---|---|---|
-| Gaussian, mixture, or a denoiser made of one | linear, Gaussian noise | closed form | closed form |
-| denoiser that knows its data's Gaussian | linear, Gaussian noise | daps, 10 calls a draw | daps, 25; 50 calls a draw |
-| denoiser that does not | linear, Gaussian noise | moment matching, 10 steps | the same, 25; 50 steps |
-| denoiser | nonlinear, or behind a decoder | hmc on 8 steps of its ODE | the same, on 16 |
-| map of Gaussian noise | differentiable, with noise | hmc, short | hmc |
-| map of Gaussian noise | not differentiable, with noise | elliptical slice, short | elliptical slice |
-| anything else (codes on a grid) | with noise | resampling | resampling, more candidates |
+| peeled prior | evidence | method |
+|---|---|---|
+| Gaussian, mixture, or a denoiser made of one | linear, Gaussian noise | closed form |
+| denoiser, guided by a mixture; or by anything for denoising | linear, Gaussian noise | moment matching |
+| denoiser, guided by a Gaussian (its own moments) | linear, Gaussian noise | daps |
+| denoiser, guided by nothing | linear, Gaussian noise | moment matching by its Jacobian |
+| denoiser | nonlinear, or behind a decoder | hmc on its ODE of 16 steps (fast: 8) |
+| map of Gaussian noise | differentiable, with noise | hmc |
+| map of Gaussian noise | not differentiable, with noise | elliptical slice |
+| anything else (codes on a grid) | with noise | resampling of prior draws |
 
-No method is tuned to a task: the noise level does the work.
+The aim sets the work: "fast", "best" and "calibrated" are 20, 50 and 100 network calls a draw for a guided denoiser,
+shorter or longer chains on the noise road, 256 or 4096 candidates. No method is tuned to a task: the noise level does
+the work.
+
+A guide is a Gaussian or a mixture fitted to the same data (`ppca`), which lends a denoiser its covariance. Measured on
+100 held-out 8x8 digits with one small network (PSNR of the mean of 19 draws in dB; left half missing, 2x box,
+denoising): guided by ppca 18.8, 18.0, 19.4; by a 10-component mixture 19.3, 18.4, 19.6; the exact posterior mean of
+ppca itself is 16.9, 16.0, 17.5, of the mixture 19.1, 18.1, 19.1.
 """
 
 from __future__ import annotations
@@ -26,17 +34,21 @@ from oneprior.inference import (
     ClosedForm,
     EllipticalSlice,
     Guided,
-    JacobianCovariance,
     Posterior,
     Resampling,
     Sampler,
+    covariance_of,
 )
 from oneprior.likelihoods import GaussianLikelihood
+from oneprior.operators.identity import Identity
 from oneprior.priors.base import NoisePrior
-from oneprior.priors.diffusion.samplers import DPMSolver
+from oneprior.priors.diffusion.samplers import Ancestral
 from oneprior.priors.diffusion.schedule import DenoisingPrior
+from oneprior.priors.gaussian import LowRankGaussian
+from oneprior.priors.mixture import GaussianMixturePrior
 
 Aim = Literal["fast", "best", "calibrated"]
+Guide = LowRankGaussian | GaussianMixturePrior
 
 METHODS: dict[str, Sampler] = {
     "closed-form": ClosedForm(),
@@ -48,13 +60,19 @@ METHODS: dict[str, Sampler] = {
 }
 
 
-def choose(posterior: Posterior, aim: Aim = "best", method: str | Sampler | None = None) -> tuple[Posterior, Sampler]:
+def choose(
+    posterior: Posterior,
+    aim: Aim = "best",
+    method: str | Sampler | None = None,
+    guide: Guide | None = None,
+) -> tuple[Posterior, Sampler]:
     """The method of the table, and the posterior in the form that it takes.
 
     Args:
         posterior: what is to be drawn from.
         aim: "fast", "best" or "calibrated".
         method: a name in `METHODS` or a sampler, in place of the table.
+        guide: lends a denoiser its covariance; by default what the prior itself carries.
 
     Raises:
         InputError: for an unknown aim or method.
@@ -65,9 +83,9 @@ def choose(posterior: Posterior, aim: Aim = "best", method: str | Sampler | None
     if isinstance(method, str):
         if method not in METHODS:
             raise InputError(f"no method is called {method!r}; there is {', '.join(METHODS)}")
-        method = METHODS[method]
+        method = _lend(METHODS[method], guide)
     if method is None:
-        method = _from_table(posterior, aim)
+        method = _lend(_from_table(posterior, aim, guide), guide)
     if NoisePrior in _kinds(method) and isinstance(posterior.prior, DenoisingPrior):
         posterior = replace(posterior, prior=posterior.prior.flow(8 if aim == "fast" else 16))
     method.check(posterior)
@@ -78,16 +96,29 @@ def _kinds(method: Sampler) -> tuple[type, ...]:
     return method.needs.prior if isinstance(method.needs.prior, tuple) else (method.needs.prior,)
 
 
-def _from_table(posterior: Posterior, aim: Aim) -> Sampler:
+def _lend(method: Sampler, guide: Guide | None) -> Sampler:
+    """The method, with the guide's covariance where it takes one."""
+    if guide is None:
+        return method
+    if isinstance(method, DAPS):
+        return replace(method, covariance=covariance_of(guide))
+    if isinstance(method, Guided):
+        return replace(method, guidance=MMPS(covariance_of(guide)))
+    return method
+
+
+def _from_table(posterior: Posterior, aim: Aim, guide: Guide | None) -> Sampler:
     prior, likelihood = posterior.prior, posterior.likelihood
     linear = isinstance(likelihood, GaussianLikelihood) and likelihood.linear
+    denoising = isinstance(likelihood, GaussianLikelihood) and isinstance(likelihood.operator, Identity)
     if linear and isinstance(prior, ClosedForm.needs.prior):
         return ClosedForm()
     if linear and isinstance(prior, DenoisingPrior):
-        steps = {"fast": 10, "best": 25, "calibrated": 50}[aim]
-        if prior.moments is not None:
+        steps = {"fast": 20, "best": 50, "calibrated": 100}[aim]
+        law = guide or prior.moments
+        if isinstance(law, LowRankGaussian) and not denoising:
             return DAPS(steps=steps)
-        return Guided(MMPS(JacobianCovariance()), DPMSolver(steps=steps))
+        return Guided(MMPS(), Ancestral(steps=steps))
     if isinstance(prior, NoisePrior | DenoisingPrior):
         if likelihood.differentiable:
             return HMC(warmup=60, leapfrog=6) if aim == "fast" else HMC()

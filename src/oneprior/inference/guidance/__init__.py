@@ -9,6 +9,7 @@ from oneprior.inference.guidance.beliefs import (
     IsotropicCovariance,
     JacobianCovariance,
     MixtureCovariance,
+    covariance_of,
 )
 from oneprior.inference.guidance.daps import DAPS
 from oneprior.inference.guidance.mmps import MMPS, Guided, GuidedDenoiser
@@ -29,4 +30,5 @@ __all__ = [
     "IsotropicCovariance",
     "JacobianCovariance",
     "MixtureCovariance",
+    "covariance_of",
 ]

@@ -134,14 +134,19 @@ class JacobianCovariance(Covariance):
         return _JacobianBeliefs(prior, likelihood, self)
 
 
+def covariance_of(law: LowRankGaussian | GaussianMixturePrior) -> Covariance:
+    """The covariance that a Gaussian or a mixture of the data lends."""
+    return MixtureCovariance(law) if isinstance(law, GaussianMixturePrior) else DataCovariance(law)
+
+
 def make_beliefs(prior: DenoisingPrior, likelihood: GaussianLikelihood, covariance: Covariance | None) -> Beliefs:
     """The beliefs under a covariance, or under the best that the prior affords: its mixture where it is one, the
     data's Gaussian where it is known, the Jacobian else. Denoising goes by fusion (see the module's docstring)."""
     if covariance is None:
-        if isinstance(prior, ClosedFormDenoiser) and isinstance(prior.law, GaussianMixturePrior):
-            covariance = MixtureCovariance(prior.law)
+        if isinstance(prior, ClosedFormDenoiser):
+            covariance = covariance_of(prior.law)
         else:
-            covariance = JacobianCovariance() if prior.moments is None else DataCovariance()
+            covariance = JacobianCovariance() if prior.moments is None else covariance_of(prior.moments)
     if isinstance(likelihood.operator, Identity) and likelihood.linear:
         return _FusedBeliefs(prior, likelihood, covariance)
     return covariance.beliefs(prior, likelihood)

@@ -9,6 +9,9 @@ at the next, where ancestral sampling would carry them along. The paper draws x0
 of the ODE. Here p(x0 | x_t, y) is drawn in closed form around one call of the denoiser, with the spread from a
 `Covariance` (measured: better than guided denoising, at one network call a level; ../shared/field/probes.md). For data
 that are truly Gaussian, or truly the mixture behind a `MixtureCovariance`, every level is exact, however few there are.
+
+Measured bias (`tests/inference/test_guidance.py`; anisotropic Gaussian data, perfect denoiser): none with the data's
+covariance; with the isotropic form the mean is off by 0.4 posterior deviations, and these are 10 to 20 % too large.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ class DAPS(Sampler):
 
     name: ClassVar[str] = "daps"
     needs: ClassVar[Needs] = Needs(prior=DenoisingPrior, gaussian=True, linear=True)
-    steps: int = 25
+    steps: int = 50
     grid: Grid = _GRID
     covariance: Covariance | None = None
 

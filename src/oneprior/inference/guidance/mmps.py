@@ -5,6 +5,10 @@
 which is exact where p(x | x_t) is Gaussian. The result is a `DenoisingPrior` whose law is (nearly) the posterior, so
 every sampler of denoising priors draws from it. The paper takes C from the denoiser's Jacobian; here C is a parameter,
 and the data's own covariance is the default: cheaper, and measured to be better.
+
+Measured bias (`tests/inference/test_guidance.py`; anisotropic Gaussian data, perfect denoiser, 60 ancestral steps):
+with the data's covariance no bias of the mean, deviations 8 % too small; with the isotropic form the mean is off by 0.4
+to 0.5 posterior deviations.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from oneprior.inference.guidance.beliefs import Beliefs, Covariance, JacobianCov
 from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler
 from oneprior.likelihoods.base import Likelihood
 from oneprior.likelihoods.gaussian import GaussianLikelihood
-from oneprior.priors.diffusion.samplers import Ancestral, DiffusionSampler, DPMSolver
+from oneprior.priors.diffusion.samplers import Ancestral, DiffusionSampler
 from oneprior.priors.diffusion.schedule import DenoisingPrior
 
 
@@ -67,7 +71,7 @@ class MMPS:
         return GuidedDenoiser(prior, make_beliefs(prior, likelihood, self.covariance))
 
 
-_SAMPLER = DPMSolver(steps=18)
+_SAMPLER = Ancestral(steps=50)
 
 
 @dataclass(frozen=True)

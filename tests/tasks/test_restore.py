@@ -1,0 +1,193 @@
+"""Restoration end to end on laws whose posterior is known."""
+
+import pytest
+import torch
+
+from oneprior.core import AffineMap, IncompatiblePrior, InputError, Rows, ShapeError
+from oneprior.inference import DAPS, HMC, ClosedForm, EllipticalSlice, Guided, MixtureCovariance, Resampling, bayes
+from oneprior.likelihoods import GaussianLikelihood, Reward
+from oneprior.operators import parse_operator
+from oneprior.priors.base import StandardNormal
+from oneprior.priors.diffusion.schedules import EDMSchedule
+from oneprior.priors.exact import GaussianPosterior
+from oneprior.priors.gaussian import LowRankGaussian
+from oneprior.priors.mixture import ClosedFormDenoiser, GaussianMixturePrior
+from oneprior.priors.pushforward import Pushforward, Tilted, push
+from oneprior.tasks import choose, restore, restore_iter, simulate
+
+SHAPE = (1, 4, 4)
+GREY = AffineMap.from_range(0.0, 255.0, "grey level")
+
+
+def law(seed=0):
+    basis = torch.linalg.qr(Rows(16, seed=seed).normal(3))[0]
+    return LowRankGaussian(torch.full(SHAPE, 0.1 * seed), basis, torch.tensor([1.0, 0.5, 0.1]), 0.01)
+
+
+def measurement(words="mask:left", noise="5%", units=GREY, n=4):
+    return simulate(law().sample(Rows(n, seed=1)), words, noise, Rows(n, seed=2), units=units)
+
+
+def test_restoration_is_the_closed_form_in_the_users_units():
+    given = measurement()
+    result = restore(law(), given, samples=19)
+    exact = GaussianPosterior(law(), given.likelihood)
+    assert torch.allclose(result.mean, GREY.to_units(exact.mean()), atol=1e-2)
+    assert torch.allclose(result.std, 127.5 * exact.covariance_diag().sqrt(), rtol=1e-3)
+    assert result.draws.shape == (19, 4, *SHAPE)
+    assert (result.method, result.exact, result.network_calls) == ("closed form", True, 0)
+    low, high = result.interval(0.9)
+    assert torch.equal(low, result.draws.amin(0))
+    assert torch.equal(high, result.draws.amax(0))
+    assert (result.diagnostics["misfit"] < 1.5).all()
+    assert result.done == 1.0
+
+
+def test_units_times_255_change_nothing():
+    """The same picture, as [0, 1] and as 0 .. 255: the same restoration."""
+    unit = AffineMap.from_range(0.0, 1.0)
+    a, b = measurement(noise="5%", units=unit), measurement(noise="5%")
+    assert torch.allclose(255 * a.y, b.y, atol=1e-4)
+    assert torch.allclose(255 * restore(law(), a).draws, restore(law(), b).draws, atol=1e-2)
+
+
+def test_numbers_with_words_are_a_measurement():
+    given = measurement()
+    result = restore(law(), given.y, "mask:left", "5%", units=GREY)
+    assert torch.allclose(result.draws, restore(law(), given).draws)
+    picture = given.operator.adjoint(given.y)  # the picture with holes serves as well
+    assert torch.allclose(restore(law(), picture, "mask:left", "5%", units=GREY).mean, result.mean)
+    assert torch.allclose(restore(law(), picture[0], "mask:left", 12.75, units=GREY).mean, result.mean[:1])
+    override = restore(law(), given, noise="50%")
+    assert (override.std > result.std.clamp_max(1e9)).float().mean() > 0.9
+
+
+def test_a_batch_of_rows_is_the_same_restoration():
+    given = measurement(n=5)
+    together, chunked = restore(law(), given, samples=3), restore(law(), given, samples=3, batch=2)
+    assert torch.allclose(together.draws, chunked.draws, atol=1e-3)
+    assert torch.allclose(together.mean, chunked.mean, atol=1e-3)
+    assert chunked.diagnostics["log_evidence"].shape == (5,)
+    assert not torch.allclose(together.draws, restore(law(), given, samples=3, seed=1).draws)
+
+
+def test_the_iterator_ends_with_the_result():
+    given = measurement()
+    prior = ClosedFormDenoiser(law(), EDMSchedule())
+    states = list(restore_iter(prior, given, samples=3, aim="fast", method=DAPS(steps=4)))
+    assert [s.done for s in states] == [0.25, 0.5, 0.75, 1.0]
+    result = restore(prior, given, samples=3, method=DAPS(steps=4))
+    assert torch.allclose(states[-1].draws, result.draws)
+    assert result.network_calls == 4 * 3 * 4
+    assert not result.exact
+
+
+def test_known_pixels_stay_when_there_is_no_noise():
+    given = measurement(noise=0)
+    result = restore(law(), given, samples=3)
+    for draw in result.draws:
+        assert torch.allclose(given.operator(draw), given.y, atol=1e-2)
+    noisy = restore(law(), measurement(), samples=3)
+    assert torch.equal(noisy.measurement.operator(noisy.pasted()), noisy.measurement.y)
+    with pytest.raises(InputError, match="only a mask"):
+        restore(law(), measurement("downsample:2"), samples=3).pasted()
+
+
+def mixture():
+    return GaussianMixturePrior([law(0), law(1)], torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("prior", "words", "guide", "kind"),
+    [
+        (law(), "mask:left", None, ClosedForm),
+        (mixture(), "downsample:2", None, ClosedForm),
+        (ClosedFormDenoiser(law(), EDMSchedule()), "mask:left", None, ClosedForm),
+        (push(StandardNormal((3,)), lambda z: torch.tanh(z[:, :, None, None].expand(-1, -1, 4, 4)[:, :1]), SHAPE),
+         "mask:left", None, HMC),
+        (Pushforward(mixture(), torch.tanh, SHAPE), "mask:left", None, Resampling),
+    ],
+)  # fmt: skip
+def test_the_table_chooses(prior, words, guide, kind):
+    likelihood = measurement(words).likelihood
+    assert isinstance(choose(bayes(prior, likelihood), "best", None, guide)[1], kind)
+
+
+class Network(ClosedFormDenoiser.__bases__[0]):
+    """A denoiser of which nothing is known, for the table."""
+
+    def __init__(self, moments=None):
+        self.inner, self.schedule = ClosedFormDenoiser(law(), EDMSchedule()), EDMSchedule()
+        self.event_shape, self.moments = torch.Size(SHAPE), moments
+
+    def denoise(self, x_t, t):
+        return self.inner.denoise(x_t, t)
+
+
+def test_the_table_chooses_for_denoisers():
+    likelihood = measurement().likelihood
+    knows, bare = Network(law()), Network()
+    _, method = choose(bayes(knows, likelihood), "fast")
+    assert isinstance(method, DAPS)
+    assert method.steps == 20
+    _, method = choose(bayes(knows, likelihood), "best", None, mixture())
+    assert isinstance(method, Guided)
+    assert isinstance(method.guidance.covariance, MixtureCovariance)
+    assert isinstance(choose(bayes(bare, likelihood))[1], Guided)
+    assert isinstance(choose(bayes(knows, measurement("identity").likelihood))[1], Guided)
+    posterior, method = choose(bayes(knows, likelihood.pullback(torch.tanh)))
+    assert isinstance(method, HMC)
+    assert posterior.prior.noise_shape == SHAPE  # the flow's noise
+    assert isinstance(choose(bayes(law(), likelihood), method="elliptical-slice")[1], EllipticalSlice)
+
+
+@pytest.mark.parametrize("words", ["mask:left", "identity"])
+def test_a_network_without_moments_is_restored(words):
+    given = measurement(words)
+    exact = GaussianPosterior(law(), given.likelihood)
+    for prior in (Network(), Network(law())):
+        result = restore(prior, given, samples=40)
+        z = (GREY.to_model(result.mean) - exact.mean()) / (exact.covariance_diag() / 40).sqrt()
+        assert z.square().mean().sqrt() < 1.6
+        assert result.network_calls == 50 * 40 * 4
+
+
+def test_a_tilted_prior_uses_its_factor():
+    """A linear reward moves a Gaussian posterior's mean by covariance times slope."""
+    given = measurement(noise="20%")
+    tilted = Tilted(law(), Reward(lambda x: 60 * x.flatten(1).mean(1)))
+    plain = restore(law(), given, samples=1000)
+    spread = (plain.draws / 127.5).flatten(2).mean(2).var(0)
+    moved = restore(tilted, given, samples=100, method=HMC(chains=25, warmup=60, leapfrog=6, thin=2))
+    shift = ((moved.mean - plain.mean) / 127.5).flatten(1).mean(1)
+    error = (spread / 100).sqrt() * 2  # the chains' own correlation, allowed for
+    assert ((shift - 60 * spread) / error).abs().max() < 4
+    assert shift.min() > 3 * error.min()
+
+
+def test_a_measurement_that_does_not_fit_is_seen():
+    given = measurement("identity", noise="1%")
+    strange = GREY.to_units(4 * Rows(4, seed=8).normal(*SHAPE))
+    assert (restore(law(), given).diagnostics["misfit"] < 1.2).all()
+    assert (restore(law(), strange, "identity", "1%", units=GREY).diagnostics["misfit"] > 2).all()
+
+
+def test_mistakes_are_told():
+    given = measurement()
+    with pytest.raises(InputError, match="give the operator and the noise"):
+        restore(law(), given.y)
+    with pytest.raises(InputError, match="no method is called 'magic'; there is closed-form"):
+        restore(law(), given, method="magic")
+    with pytest.raises(InputError, match="aim is fast, best or calibrated"):
+        restore(law(), given, aim="perfect")
+    with pytest.raises(ShapeError, match="The prior restores events of one shape"):
+        restore(LowRankGaussian.standard((1, 8, 8), torch.zeros(())), given)
+    with pytest.raises(InputError, match="NaN"):
+        restore(law(), torch.full((1, *SHAPE), torch.nan), "identity", 0.1)
+    with pytest.raises(InputError, match="bound when a prior is made"):
+        restore(law(), given, condition={"label": torch.tensor([1])})
+    with pytest.raises(IncompatiblePrior, match="needs noise"):
+        restore(push(StandardNormal(SHAPE), torch.tanh, SHAPE), measurement(noise=0))
+    y = torch.zeros(1, *SHAPE)
+    with pytest.raises(IncompatiblePrior, match="no method restores a GaussianMixturePrior"):
+        choose(bayes(mixture(), GaussianLikelihood(y, parse_operator("identity", SHAPE), 0.0).pullback(torch.tanh)))

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from training.toys import Blobs, Toy, ToyConfig
 
 from oneprior.models import FAMILIES, family
 from oneprior.training import TrainConfig, fit, load
 from oneprior.training.order import seeded
-from training.toys import Blobs, Toy, ToyConfig
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 

@@ -91,14 +91,14 @@ def _second_stage(commission: Commission, model: LatentDiffusion, spent: float, 
                 yield Progress(0, 0, 0.0, seconds, stage="encoding", losses={"metric/encoded": done})
         team.wait()
         cached.append(None if data is None else CachedLatents(folder, data))
-    whole = Budget.of(config)
+    whole, encoding = Budget.of(config), team.agree(time.perf_counter() - start)
     if whole.images is None:
-        spent += team.agree(time.perf_counter() - start)
-        budget = Budget(seconds=max(1.0, (whole.seconds or 0.0) - spent))
+        budget = Budget(seconds=max(1.0, (whole.seconds or 0.0) - spent - encoding))
     else:
         steps = max(1, round(whole.images * (1 - share) / config.batch_size))
         budget = Budget(images=steps * config.batch_size)
-    yield from states(commission, model, cached[0], cached[1], True, budget=budget)
+    for progress in states(commission, model, cached[0], cached[1], True, budget=budget):
+        yield replace(progress, seconds=encoding + progress.seconds)
 
 
 def _first_stage(commission: Commission, changes: Mapping[str, Any]) -> Commission:

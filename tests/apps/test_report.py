@@ -72,7 +72,7 @@ def test_words_are_escaped_and_marked(page):
     assert 'alt="a &quot;caption&quot;"' in text
     assert "<td><b>16.9</b></td>" in text
     assert "<td>–</td>" in text
-    assert '<tr class="rule"><td>vae' in text
+    assert '<tr class="rule"><td class="w">vae' in text
 
 
 def test_the_page_serves_both_lights_and_a_telephone(page):

@@ -44,6 +44,7 @@ class Table:
         caption: said under the table.
         best: (row, column) of the cells to set in bold.
         rules: rows above which a line is drawn, to part groups.
+        words: how many leading columns hold words, and stand to the left.
     """
 
     head: Sequence[str]
@@ -51,6 +52,7 @@ class Table:
     caption: str = ""
     best: frozenset[tuple[int, int]] = field(default_factory=frozenset)
     rules: frozenset[int] = field(default_factory=frozenset)
+    words: int = 1
 
 
 @dataclass(frozen=True)
@@ -152,15 +154,16 @@ def _render(section: Section) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{_inline(name)}</th>" for name in table.head)
+    def cell(tag: str, column: int, inner: str) -> str:
+        return f'<{tag} class="w">{inner}</{tag}>' if column < table.words else f"<{tag}>{inner}</{tag}>"
+
     lines = []
     for i, row in enumerate(table.rows):
-        cells = []
-        for j, cell in enumerate(row):
-            text = "–" if cell is None else _inline(cell)
-            cells.append(f"<td><b>{text}</b></td>" if (i, j) in table.best else f"<td>{text}</td>")
+        texts = ["–" if text is None else _inline(text) for text in row]
+        bold = [f"<b>{text}</b>" if (i, j) in table.best else text for j, text in enumerate(texts)]
         opening = '<tr class="rule">' if i in table.rules else "<tr>"
-        lines.append(f"{opening}{''.join(cells)}</tr>")
+        lines.append(opening + "".join(cell("td", j, text) for j, text in enumerate(bold)) + "</tr>")
+    head = "".join(cell("th", j, _inline(name)) for j, name in enumerate(table.head))
     return (
         f'<figure><div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
         f"{_caption(table.caption)}</figure>"
@@ -234,7 +237,8 @@ table { border-collapse: collapse; width: 100%; font-size: .93rem; font-variant-
 th, td { padding: .4rem .7rem; text-align: right; white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; font-size: .82rem; border-bottom: 1px solid var(--line);
   vertical-align: bottom; white-space: normal; line-height: 1.25; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
+th.w, td.w { text-align: left; }
+th:first-child, td:first-child { padding-left: 0; }
 th:last-child, td:last-child { padding-right: 0; }
 tbody tr + tr td { border-top: 1px solid color-mix(in srgb, var(--line) 55%, transparent); }
 tbody tr.rule td { border-top: 1px solid var(--soft); }

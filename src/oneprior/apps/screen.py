@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_SECONDS = 10.0  # between lines of a log
 
 
 def track(states: Iterable[T], name: str, done: Callable[[T], float], words: Callable[[T], str] | None = None) -> T:
     """Run an iterator of states to its end under a progress bar; returns the last state.
 
-    On a terminal a bar with the time left; elsewhere a line at each tenth, so that a log stays readable.
+    On a terminal a bar with the time left; elsewhere a line every ten seconds and at the end.
 
     Args:
         states: at least one.
@@ -58,15 +59,19 @@ def _bar(states: Iterable[T], name: str, done: Callable[[T], float], tell: Calla
 
 
 def _lines(states: Iterable[T], name: str, done: Callable[[T], float], tell: Callable[[T], str], last: list[T]) -> None:
-    start, told = time.monotonic(), 0
+    start = told = time.monotonic()
     for state in states:
         last[:] = [state]
-        share = min(done(state), 1.0)
-        if int(share * 10) > told:
-            told = int(share * 10)
-            elapsed = time.monotonic() - start
-            left = elapsed * (1 - share) / share
-            say(f"{name} {share:4.0%}  {tell(state)}  {elapsed:.0f} s, {left:.0f} s left", error=True)
+        now, share = time.monotonic(), min(done(state), 1.0)
+        if now - told > _SECONDS and 0 < share < 1:
+            told = now
+            left = (now - start) * (1 - share) / share
+            say(
+                f"{name} {share:4.0%}  {tell(state)}  {now - start:.0f} s, {left:.0f} s left".replace("    ", "  "),
+                error=True,
+            )
+    if last:
+        say(f"{name}: {tell(last[0])}  {time.monotonic() - start:.1f} s".replace(":   ", ": "), error=True)
 
 
 def say(text: str, *, error: bool = False) -> None:

@@ -96,7 +96,7 @@ class Train(Command):
         from oneprior.training import load
 
         try:
-            last = screen.track(self._states(), f"train {self.family}", lambda p: p.fraction, _words)
+            last = screen.track(self._states(), f"train {self.family}", lambda p: p.fraction, words)
         except KeyboardInterrupt:
             raise Stopped(self._saved()) from None
         run = load(self.out)
@@ -128,22 +128,22 @@ class Train(Command):
         return f"stopped before the first checkpoint; nothing of {self.out} can be resumed"
 
 
-def train_command(words: Sequence[str]) -> tuple[type[Train], str, list[str]]:
+def train_command(typed: Sequence[str]) -> tuple[type[Train], str, list[str]]:
     """The command of the family that is named first, how it is called, and the words after it.
 
     Raises:
         Mistake: for no family, or an unknown one.
         SystemExit: with status 0, after printing which families there are.
     """
-    if words and words[0] in HELP:
+    if typed and typed[0] in HELP:
         print(_help())
         raise SystemExit(0)
-    if not words or words[0].startswith("-"):
+    if not typed or typed[0].startswith("-"):
         raise Mistake(f"train needs a family first: {', '.join(FAMILIES)} (see oneprior train --help)")
-    if words[0] not in FAMILIES:
-        there = near(words[0], FAMILIES) or f"; there is {', '.join(FAMILIES)}"
-        raise Mistake(f"no family is called {words[0]!r}{there}")
-    return command_of(words[0]), f"oneprior train {words[0]}", list(words[1:])
+    if typed[0] not in FAMILIES:
+        there = near(typed[0], FAMILIES) or f"; there is {', '.join(FAMILIES)}"
+        raise Mistake(f"no family is called {typed[0]!r}{there}")
+    return command_of(typed[0]), f"oneprior train {typed[0]}", list(typed[1:])
 
 
 def command_of(family: str) -> type[Train]:
@@ -168,7 +168,7 @@ def options_of(settings: Any, hidden: set[str]) -> type:
     return make_dataclass(type(settings).__name__, kept, frozen=True, kw_only=True, namespace=names)
 
 
-def _fields(settings: Any, hidden: set[str], above: str = "", words: Mapping[str, str] | None = None) -> Iterator[Any]:
+def _fields(settings: Any, hidden: set[str], above: str = "", helps: Mapping[str, str] | None = None) -> Iterator[Any]:
     hints = typing.get_type_hints(type(settings))
     for item in dataclasses.fields(settings):
         value = getattr(settings, item.name)
@@ -177,7 +177,7 @@ def _fields(settings: Any, hidden: set[str], above: str = "", words: Mapping[str
         elif item.name not in hidden:
             name, hint = above + item.name, hints[item.name]
             if above:
-                hint = Annotated[hint, tyro.conf.arg(name=name, help=(words or {}).get(item.name))]
+                hint = Annotated[hint, tyro.conf.arg(name=name, help=(helps or {}).get(item.name))]
             yield name.replace(".", "__"), hint, field(default=value)
 
 
@@ -216,7 +216,7 @@ def _help() -> str:
     )
 
 
-def _words(progress: Progress) -> str:
+def words(progress: Progress) -> str:
     """The newest losses, briefly."""
     losses = [f"{name} {value:.4g}" for name, value in progress.losses.items() if not name.startswith("metric/")]
     return f"{progress.images:,} images  {'  '.join(losses[:3])}"

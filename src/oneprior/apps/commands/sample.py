@@ -115,6 +115,7 @@ class Sample(Command):
         options = self.law.options(run)
         if self.encode is not None:
             return self._encoded(run, told, options)
+        self._rehearse(run)
         if self.interpolate is not None:
             return self._walked(run, rows, told, options)
         if self.truncation_sheet:
@@ -127,6 +128,15 @@ class Sample(Command):
             raise Mistake(f"--{' and --'.join(given)} are different things; give one of them".replace("_", "-"))
         if (self.n is not None and self.n < 1) or self.batch_size < 1 or self.first < 0:
             raise Mistake("--n and --batch-size must be at least 1, and --first at least 0")
+
+    def _rehearse(self, run: Run) -> None:
+        """Write one event under the same name elsewhere, so that a wrong --out is refused before the work."""
+        import tempfile
+
+        import torch
+
+        with tempfile.TemporaryDirectory() as folder:
+            run.save(torch.zeros(1, *run.event_shape), Path(folder) / self.out.name)
 
     def _drawn(self, run: Run, rows: Rows, told: Told, options: dict[str, Any]) -> Outcome:
         import torch

@@ -72,6 +72,7 @@ class GANConfig:
             "stylegan2",
             latent=512,
             mapping_layers=8,
+            gamma=1.0,
             penalty_every=16,
             augment="adaptive",
             augment_images=500_000,

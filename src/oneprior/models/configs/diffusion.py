@@ -15,7 +15,8 @@ class DiffusionConfig:
             for linear tables, v for cosine, velocity for flow.
         noise: noise levels of training: log-normal, or uniform in t; auto: log-normal for edm and flow, uniform for
             tables.
-        noise_mean: mean of log s of the log-normal, s the noise level in units of x.
+        noise_mean: mean of log s of the log-normal, s the noise level in units of x; EDM's -1.2 is for data of
+            deviation 0.5, that is, -0.5 in units of the data's deviation.
         noise_std: its standard deviation.
         tail: share of rows with t uniform instead, so that no level on the way of a sampler is never seen.
         network: "unet", "mlp" (for tiny events), or "auto": mlp for events of at most 144 numbers.
@@ -35,7 +36,7 @@ class DiffusionConfig:
     schedule: Literal["edm", "linear", "scaled_linear", "cosine", "flow"] = "edm"
     parameterisation: Literal["auto", "edm", "v", "eps", "x0", "velocity"] = "auto"
     noise: Literal["auto", "lognormal", "uniform"] = "auto"
-    noise_mean: float = -1.2
+    noise_mean: float = -0.6
     noise_std: float = 1.2
     tail: float = 0.1
     network: Literal["auto", "unet", "mlp"] = "auto"

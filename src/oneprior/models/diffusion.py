@@ -10,9 +10,9 @@ An event x is drowned, x_t = alpha x + sigma eps with eps ~ N(0, I) (Sohl-Dickst
   7 and 8);
 - the law of s in training: log-normal (Karras et al. 2022; for rectified flow it is the logit-normal t of Esser et al.
   2024, the same law), with a share of rows uniform in t, or uniform in t alone, as DDPM has it. The mean of log s is
-  -0.6: pictures on [-1, 1] that are mostly background or ink deviate by about 0.7, EDM's CIFAR-10 by 0.5, for which they
-  take -1.2. (8x8 digits, 200,000 images, one seed: means of -1.2, -0.8, -0.4 gave Frechet distances of pixels of 0.28,
-  0.24, 0.22.)
+  -0.6: pictures on [-1, 1] that are mostly background or ink deviate by about 0.7, EDM's CIFAR-10 by 0.5, for which
+  they take -1.2. (8x8 digits, 200,000 images, one seed: Frechet distances of pixels of 0.28, 0.24, 0.22 for
+  means of -1.2, -0.8, -0.4.)
 
 x0 is fitted with the weight max(SNR, 1) (Salimans and Ho 2022, section 4); all other targets with weight 1. The noise
 level of a row is a function of the row's own number: numbers in succession fall evenly over the law (Weyl 1916),

@@ -30,7 +30,7 @@ class TrainConfig:
         clip: largest gradient norm, 0 for none; None for the family's recipe.
         precision: of the networks; auto takes bf16 where the processor computes in it and the family allows it.
         compile: torch.compile; auto for long runs only, and never where a penalty needs double backward.
-        channels_last: memory layout of 2-D networks; auto with bf16 or on a GPU.
+        channels_last: memory layout of 2-D networks; auto on a GPU, and on a CPU where bf16 is compiled.
         held_out: share of the data that is never trained on, 0 for none.
         evaluate_every: images between held-out losses; None for twenty of them in a run.
         keep: weights that the run keeps: the last, or the best by held-out loss.

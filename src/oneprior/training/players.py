@@ -71,9 +71,6 @@ class Players:
         others = [p for p in parameters if p.dim() <= 1]
         groups = [{"params": kernels, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
         fused = not self._cut and all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
-        if recipe.optimiser == "sgd":
-            momentum, kept = recipe.betas[0], [group for group in groups if group["params"]]
-            return torch.optim.SGD(kept, lr=recipe.learning_rate, momentum=momentum, fused=fused)
         groups = [group for group in groups if group["params"]]
         if recipe.optimiser == "sgd":
             return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.betas[0], fused=fused)

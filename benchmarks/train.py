@@ -41,7 +41,7 @@ class Job:
 JOBS = {
     "ldm": Job("ldm", 23, {"batch_size": 128}, after="autoencoder"),
     "autoencoder": Job("vae", 7, {"spatial": True, "latent": 4, "batch_size": 128}),
-    "diffusion": Job("diffusion", 30, {"batch_size": 128, **PIXEL_UNET}),
+    "diffusion": Job("diffusion", 30, {"batch_size": 64, **PIXEL_UNET}),
     "gan": Job("gan", 15),
     "gan2014": Job("gan", 6, {"network": "goodfellow2014", "objective": "minimax", "batch_size": 100}),
     "gan2014ns": Job("gan", 6, {"network": "goodfellow2014", "objective": "nonsaturating", "batch_size": 100}),

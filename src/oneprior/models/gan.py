@@ -368,8 +368,8 @@ def default_gamma(event_shape: torch.Size) -> float:
     """One for each 64 numbers of the event, at most 16.
 
     Distances between events grow with the number of their entries, so the critic's slope falls and its square counts
-    for less. Measured in two CPU minutes: 1 was the best of 0.1 to 3 on 8 x 8 digits; on 28 x 28 clothing 10 gave a third
-    of the Frechet distance of 1, whose critic won. (R3GAN has 0.05 for CIFAR-10, 2 and 150 for faces of 64 and 256.)
+    for less. Measured in two CPU minutes: 1 was the best of 0.1 to 3 on 8 x 8 digits; on 28 x 28 clothing 10 gave a
+    third of the Frechet distance of 1, whose critic won. (R3GAN has 0.05 for CIFAR-10, 2 and 150 for faces.)
     """
     return min(event_shape.numel() / 64, 16.0)
 

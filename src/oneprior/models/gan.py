@@ -359,9 +359,12 @@ def build_networks(
 
 
 def default_patch(event_shape: torch.Size) -> int:
-    """1 for events of up to 16 samples along the longest axis, 2 up to 64, 4 beyond."""
-    longest = max(event_shape[1:])
-    return 1 if longest <= 16 else 2 if longest <= 64 else 4
+    """1 for events of up to 16 samples along the longest axis, else 4.
+
+    Measured on 28 x 28 clothing in two CPU minutes: patches of 4 with 32 channels reached half the Frechet distance of
+    patches of 2 with 16 (38 against 70). Long trainings on a GPU may want patch=1.
+    """
+    return 1 if max(event_shape[1:]) <= 16 else 4
 
 
 def default_gamma(event_shape: torch.Size) -> float:

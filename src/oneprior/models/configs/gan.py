@@ -17,8 +17,7 @@ class GANConfig:
         width: channels at the finest level; they double at each coarser one, up to four times this.
             For "stylegan2" at the finest level too; up to sixteen times this, at most 512.
         blocks: residual blocks at each level ("conv"), hidden layers beyond two ("mlp").
-        patch: samples along each axis that the finest level takes at once ("conv"); 0 takes 1 up to 16 samples, 2 up
-            to 64, then 4.
+        patch: samples along each axis that the finest level takes at once ("conv"); 0 takes 1 up to 16 samples, else 4.
         mapping_layers: depth of the mapping network ("stylegan2").
         gamma: weight of the gradient penalty at the start; None takes one that suits the objective and the event.
         gamma_end: the part of `gamma` that is left at the end, on a cosine ("relativistic" only).

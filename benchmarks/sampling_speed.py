@@ -26,10 +26,8 @@ from benchmarks.harness import Fashion, Figure, Options, fashion, race, record, 
 from benchmarks.train import PIXEL_UNET, trained
 from oneprior.core import Rows
 from oneprior.priors.diffusion.prior import DiffusionPrior
-from oneprior.priors.diffusion.rescheduled import Rescheduled
-from oneprior.priors.diffusion.samplers import DDIM, Grid
+from oneprior.priors.diffusion.samplers import DDIM
 from oneprior.priors.diffusion.schedule import DenoisingPrior
-from oneprior.priors.diffusion.schedules import LinearSchedule
 
 CALLS, BATCH = 20, 64
 
@@ -37,7 +35,7 @@ CALLS, BATCH = 20, 64
 def run(options: Options) -> None:
     """The three races."""
     data = fashion(options)
-    rounds, calls = (1, 3) if options.quick else (5, CALLS)
+    rounds, calls = (1, 3) if options.quick else (9, CALLS)
     path = trained("diffusion", options)
     figures, table = _drawing(path, options, data, calls, rounds)
     more, rows = _training(options, rounds)
@@ -64,9 +62,9 @@ def _drawing(
     assert isinstance(prior, DiffusionPrior)
     with tempfile.TemporaryDirectory() as scratch:
         pipeline = exported(path, Path(scratch) / "diffusers")
-    ours = _on_their_steps(prior, pipeline, calls)
+    ours = _on_their_steps(prior, calls)
     start = time.perf_counter()
-    quick = _on_their_steps(prior.fast(compile=True), pipeline, calls)
+    quick = _on_their_steps(prior.fast(compile=True), calls)
     draw(quick)
     compile_seconds = time.perf_counter() - start
     noise = Rows(BATCH, seed=1).normal(*prior.event_shape)
@@ -105,12 +103,9 @@ def exported(path: Path, folder: Path) -> Any:
     return pipeline
 
 
-def _on_their_steps(prior: DiffusionPrior, pipeline: Any, calls: int) -> DenoisingPrior:
-    """Our prior with DDIM on the steps that the pipeline's scheduler takes."""
-    pipeline.scheduler.set_timesteps(calls)
-    schedule = LinearSchedule()
-    times = tuple((pipeline.scheduler.timesteps.double() / (schedule.steps - 1)).tolist())
-    return Rescheduled(prior, schedule).with_sampler(DDIM(calls, Grid(times=times)))
+def _on_their_steps(prior: DiffusionPrior, calls: int) -> DiffusionPrior:
+    """Our prior with DDIM on the steps that the exported pipeline takes."""
+    return prior.with_sampler(DDIM(calls, prior.clock.grid(prior.schedule, calls)))
 
 
 def draw(prior: DenoisingPrior, noise: Tensor | None = None) -> Tensor:

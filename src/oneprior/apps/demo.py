@@ -10,9 +10,10 @@ later.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,24 +21,24 @@ from torch import Tensor
 from oneprior.core import Rows
 from oneprior.data import Dataset, array_dataset, digits, open_dataset, split
 from oneprior.evaluation import crps, interval_coverage, psnr
+from oneprior.inference import DAPS, MixtureCovariance, Sampler
+from oneprior.priors.mixture import GaussianMixturePrior
 from oneprior.tasks import Measurement, Restoration, simulate
 from oneprior.training import Progress, Run, train_iter
-
-if TYPE_CHECKING:
-    from oneprior.tasks.methods import Aim
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One prior of the demonstration.
+    """One prior of the demonstration, or one more way to restore with it.
 
     Args:
-        key: name of its run folder.
-        title: how the page calls it.
+        key: its name in files.
+        title: its name on the page.
         family: of the model.
         deep: whether it is a network.
         settings: of the training.
-        aim: of its restorations.
+        spread_of: the prior that lends the guidance its covariance, instead of the method's own choice.
+        run: the prior that it restores with; itself where empty.
     """
 
     key: str
@@ -45,7 +46,13 @@ class Contender:
     family: str
     deep: bool
     settings: Mapping[str, Any] = field(default_factory=dict)
-    aim: Aim = "best"
+    spread_of: str = ""
+    run: str = ""
+
+    @property
+    def trains(self) -> bool:
+        """Whether it has a run of its own."""
+        return not self.run
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,8 @@ class Score:
     exact: bool
 
 
+_TINY = 144  # numbers in an image, up to which the networks are perceptrons
+
 PROBLEMS = (
     Problem("half", "Left half hidden", "mask:left", 0.1),
     Problem("coarse", "Means of 2 x 2 pixels", "downsample:2", 0.1),
@@ -81,14 +90,30 @@ PROBLEMS = (
 
 
 def contenders(vae_images: int, diffusion_images: int) -> tuple[Contender, ...]:
-    """The four priors, with the budgets of the deep ones in images."""
-    deep = {"held_out": 0.1, "keep": "best", "tracker": "none", "previews": 16}
+    """The four priors, with the budgets of the deep ones in images, and the diffusion once more.
+
+    A guided denoiser needs the spread of the clean image given the noisy one; lent from the mixture it says which
+    mode as well as which direction (see `oneprior.inference.guidance.beliefs`).
+    """
+    deep = {"held_out": 0.1, "keep": "best", "tracker": "none"}
     return (
         Contender("ppca", "ppca", "ppca", False, {"tracker": "none"}),
         Contender("mixture", "mixture of 10", "ppca", False, {"components": 10, "tracker": "none"}),
-        Contender("vae", "vae", "vae", True, {**deep, "images": vae_images}),
-        Contender("diffusion", "diffusion", "diffusion", True, {**deep, "images": diffusion_images}),
+        Contender("vae", "vae", "vae", True, {**deep, "images": vae_images, "batch_size": 128}),
+        Contender("diffusion", "diffusion", "diffusion", True, {**deep, "images": diffusion_images, "batch_size": 256}),
+        Contender("lent", "diffusion, lent spread", "diffusion", True, run="diffusion", spread_of="mixture"),
     )
+
+
+@contextmanager
+def threads_for(data: Dataset) -> Iterator[None]:
+    """One thread while the images are tiny: a second one gains nothing then, and beside other work it loses all."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if data.event_shape.numel() <= _TINY else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def open_images(path: Path | None, size: str | None) -> Dataset:
@@ -118,6 +143,15 @@ def damaged(problem: Problem, held_out: Dataset, seed: int) -> Measurement:
     rows = Rows(len(x), seed=seed, stream=problem.key)
     sigma = problem.sigma * held_out.units.scale
     return simulate(x, problem.operator, sigma, rows, units=held_out.units, geometry=held_out.geometry)
+
+
+def method(contender: Contender, runs: Mapping[str, Run]) -> Sampler | None:
+    """How a prior restores; None for the method that the task chooses."""
+    if not contender.spread_of:
+        return None
+    mixture = runs[contender.spread_of].prior()
+    assert isinstance(mixture, GaussianMixturePrior)
+    return DAPS(covariance=MixtureCovariance(mixture))
 
 
 def active(data: Dataset, threshold: float = 0.1, most: int = 2000) -> Tensor:
@@ -168,6 +202,11 @@ class Study:
     learned: int
     held_out: int
     seconds: float
+
+    @property
+    def priors(self) -> list[Contender]:
+        """Those that were trained."""
+        return [c for c in self.contenders if c.trains]
 
     def best_deep(self, problem: Problem) -> Contender:
         """The network with the best posterior mean on a problem."""

@@ -35,9 +35,9 @@ def write(study: Study, path: Path, data: Path | None) -> Path:
 def write_pictures(study: Study, folder: Path) -> list[Path]:
     """PNGs for the README: draws of each prior, and a panel of restorations for each problem."""
     written = []
-    for c in study.contenders:
+    for c in study.priors:
         written.append(_draws(study.samples[c.key]).save(folder / f"samples_{c.key}.png"))
-    strips = [(c.title, pictures.grid(study.samples[c.key][:16], columns=16, pixels=48)) for c in study.contenders]
+    strips = [(c.title, pictures.grid(study.samples[c.key][:16], columns=16, pixels=48)) for c in study.priors]
     written.append(pictures.stack(strips).save(folder / "samples.png"))
     for problem in PROBLEMS:
         strips = _strips(study, problem)
@@ -65,10 +65,10 @@ def _cards(study: Study) -> Cards:
 
 
 def _drawn(study: Study) -> list[Section]:
-    trained = {c.key: study.runs[c.key].record.result.get("seconds", 0.0) for c in study.contenders}
+    trained = {c.key: study.runs[c.key].record.result.get("seconds", 0.0) for c in study.priors}
     shown = [
         Picture(_draws(study.samples[c.key]), f"**{c.title}**, trained in {_clock(trained[c.key])}")
-        for c in study.contenders
+        for c in study.priors
     ]
     return [
         Heading("Drawn from nothing"),

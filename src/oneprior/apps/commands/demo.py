@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +36,8 @@ class Demo(Command):
     data: Path | None = None
     out: Path = Path("demo")
     size: str | None = None
-    vae_images: int = 150_000
-    diffusion_images: int = 150_000
+    vae_images: int = 250_000
+    diffusion_images: int = 200_000
     held_out: int = 100
     samples: int = 19
 
@@ -54,12 +54,19 @@ class Demo(Command):
 
     def _study(self) -> Study:
         from oneprior.apps import demo
-        from oneprior.core import Rows
 
         start = time.perf_counter()
-        learned, held_out = demo.parted(demo.open_images(self.data, self.size), self.held_out)
+        images = demo.open_images(self.data, self.size)
+        with demo.threads_for(images):
+            return self._studied(images, start)
+
+    def _studied(self, images: Dataset, start: float) -> Study:
+        from oneprior.apps import demo
+        from oneprior.core import Rows
+
+        learned, held_out = demo.parted(images, self.held_out)
         contenders = demo.contenders(self.vae_images, self.diffusion_images)
-        runs = {c.key: self._trained(c, learned) for c in contenders}
+        runs = {c.key: self._trained(c, learned) for c in contenders if c.trains}
         samples = {
             key: run.prior().sample(Rows(64, seed=self.common.seed).to(run.model.device)).cpu()
             for key, run in runs.items()
@@ -70,7 +77,7 @@ class Demo(Command):
         for problem in demo.PROBLEMS:
             measurement = demo.damaged(problem, held_out, self.common.seed)
             for c in contenders:
-                result = self._restored(c, runs[c.key], measurement, f"{problem.title.lower()}, {c.title}")
+                result = self._restored(c, runs, measurement, f"{problem.title.lower()}, {c.title}")
                 results[problem.key, c.key] = result
                 scores[problem.key, c.key] = demo.score(result, mask)
         return demo.Study(
@@ -90,13 +97,15 @@ class Demo(Command):
             raise Stopped(f"stopped; {folder.parent} holds the runs so far, and the same command goes on") from None
         return load(folder, device=device)
 
-    def _restored(self, contender: Contender, run: Run, measurement: Measurement, name: str) -> Restoration:
+    def _restored(
+        self, contender: Contender, runs: Mapping[str, Run], measurement: Measurement, name: str
+    ) -> Restoration:
+        from oneprior.apps import demo
         from oneprior.tasks import restore_iter
 
-        def states() -> Iterator[Restoration]:
-            yield from restore_iter(run, measurement, samples=self.samples, aim=contender.aim, seed=self.common.seed)
-
-        return screen.track(states(), name, lambda state: state.done, lambda state: state.method)
+        run, how = runs[contender.run or contender.key], demo.method(contender, runs)
+        states = restore_iter(run, measurement, samples=self.samples, method=how, seed=self.common.seed)
+        return screen.track(states, name, lambda state: state.done, lambda state: state.method)
 
 
 def figures_of(study: Study) -> dict[str, Any]:

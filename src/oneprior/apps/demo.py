@@ -24,6 +24,7 @@ from oneprior.evaluation import crps, interval_coverage, psnr
 from oneprior.inference import DAPS, MixtureCovariance, Sampler
 from oneprior.priors.mixture import GaussianMixturePrior
 from oneprior.tasks import Measurement, Restoration, simulate
+from oneprior.tasks.methods import Aim
 from oneprior.training import Progress, Run, train_iter
 
 
@@ -89,8 +90,24 @@ PROBLEMS = (
 )
 
 
-def contenders(vae_images: int, diffusion_images: int) -> tuple[Contender, ...]:
-    """The four priors, with the budgets of the deep ones in images, and the diffusion once more.
+@dataclass(frozen=True)
+class Budget:
+    """How much work: images that each network learns from, images to restore, aim of the restorations."""
+
+    vae_images: int
+    diffusion_images: int
+    held_out: int
+    aim: Aim
+
+
+def budget(data: Dataset) -> Budget:
+    """A few minutes' worth, by the size of the images."""
+    tiny = data.event_shape.numel() <= _TINY
+    return Budget(250_000, 200_000, 100, "best") if tiny else Budget(60_000, 60_000, 16, "fast")
+
+
+def contenders(work: Budget) -> tuple[Contender, ...]:
+    """The four priors, and the diffusion once more.
 
     A guided denoiser needs the spread of the clean image given the noisy one; lent from the mixture it says which
     mode as well as which direction (see `oneprior.inference.guidance.beliefs`).
@@ -99,9 +116,11 @@ def contenders(vae_images: int, diffusion_images: int) -> tuple[Contender, ...]:
     return (
         Contender("ppca", "ppca", "ppca", False, {"tracker": "none"}),
         Contender("mixture", "mixture of 10", "ppca", False, {"components": 10, "tracker": "none"}),
-        Contender("vae", "vae", "vae", True, {**deep, "images": vae_images, "batch_size": 128}),
-        Contender("diffusion", "diffusion", "diffusion", True, {**deep, "images": diffusion_images, "batch_size": 256}),
-        Contender("lent", "diffusion, lent spread", "diffusion", True, run="diffusion", spread_of="mixture"),
+        Contender("vae", "vae", "vae", True, {**deep, "images": work.vae_images, "batch_size": 128}),
+        Contender(
+            "diffusion", "diffusion", "diffusion", True, {**deep, "images": work.diffusion_images, "batch_size": 256}
+        ),
+        Contender("lent", "diffusion + mixture", "diffusion", True, run="diffusion", spread_of="mixture"),
     )
 
 

@@ -41,24 +41,24 @@ def write_pictures(study: Study, folder: Path) -> list[Path]:
     written.append(pictures.stack(strips).save(folder / "samples.png"))
     for problem in PROBLEMS:
         strips = _strips(study, problem)
-        written.append(pictures.stack(strips, label=170).save(folder / f"restored_{problem.key}.png"))
+        written.append(pictures.stack(strips).save(folder / f"restored_{problem.key}.png"))
     return written
 
 
 def _cards(study: Study) -> Cards:
     least = min(study.gain(problem) for problem in PROBLEMS)
     beside = min(study.gain(problem, "mixture") for problem in PROBLEMS)
-    best = {study.best_deep(problem).key for problem in PROBLEMS}
+    best = " or ".join(dict.fromkeys(study.best_deep(problem).title for problem in PROBLEMS))
     coverage = [study.scores[p.key, study.best_deep(p).key].coverage for p in PROBLEMS]
     low, high = min(coverage), max(coverage)
     return Cards(
         [
             (
                 f"{least:+.1f} dB",
-                f"at least, by the best network ({' or '.join(sorted(best))}) over ppca's exact answer",
+                f"at least, by the best network ({best}) over ppca's exact answer",
             ),
             (f"{beside:+.1f} dB", "at least, over the exact answer of a mixture of ten Gaussians"),
-            (f"{low:.0%} – {high:.0%}", "of pixels inside the best network's 90 % intervals"),
+            (f"{100 * low:.0f} – {100 * high:.0f} %", "of pixels inside the best network's 90 % intervals"),
             (_clock(study.seconds), "for everything on this page"),
         ]
     )
@@ -85,14 +85,18 @@ def _restored(study: Study) -> list[Section]:
         Heading("Restored"),
         Text(
             "One call, `oneprior.restore(run, y, operator, noise)`, gives draws from p(x | y). Their mean has the "
-            "smallest error; one draw looks like an image; their spread says what the measurement left open."
+            "smallest error; one draw looks like an image; their spread says what the measurement left open. The last "
+            "way, **diffusion + mixture**, is the same diffusion, guided with the mixture's covariance."
         ),
     ]
     for problem in PROBLEMS:
         best = study.best_deep(problem)
-        caption = f"`--operator {problem.operator}`, noise {problem.sigma:g} on the scale of [-1, 1]."
+        caption = (
+            f"`--operator {problem.operator}`, noise {problem.sigma:g} on the scale of [-1, 1]. Posterior means of "
+            f"all; deviation and draws of the best network here, {best.title}."
+        )
         sections += [Heading(problem.title, 3), Strips(_strips(study, problem), caption)]
-        sections.append(Picture(pictures.colour_bar(0, _highest(study, problem, best), f"deviation, {best.title}")))
+        sections.append(Picture(pictures.colour_bar(0, _highest(study, problem, best), "posterior deviation")))
     return sections
 
 
@@ -175,11 +179,11 @@ def _strips(study: Study, problem: Problem) -> list[tuple[str, pictures.Picture]
 
     rows = [("truth", strip(to_model(measurement.truth))), ("measurement", strip(to_model(measurement.picture())))]
     for c in study.contenders:
-        rows.append((f"{c.title}, mean", strip(to_model(study.results[problem.key, c.key].mean))))
+        rows.append((c.title, strip(to_model(study.results[problem.key, c.key].mean))))
     deviation = result.std / result.units.scale
     highest = _highest(study, problem, best)
-    rows.append((f"{best.title}, deviation", strip(deviation, low=0.0, high=highest, colours="magma")))
-    rows += [(f"{best.title}, draw {s + 1}", strip(to_model(result.draws[s]))) for s in range(2)]
+    rows.append(("deviation", strip(deviation, low=0.0, high=highest, colours="magma")))
+    rows += [(f"draw {s + 1}", strip(to_model(result.draws[s]))) for s in range(2)]
     return rows
 
 

@@ -117,24 +117,25 @@ def grid(
     return encode(sheet)
 
 
-def stack(rows: Sequence[tuple[str, Picture]], *, label: int = 150, gap: int = 6, size: int = 15) -> Picture:
+def stack(rows: Sequence[tuple[str, Picture]], *, gap: int = 6, size: int = 15) -> Picture:
     """Labelled strips one under another, for pages that are no HTML (a README).
 
     Args:
         rows: (label, picture) from top to bottom; labels may have several lines.
-        label: width of the column of labels, in pixels.
         gap: transparent pixels between the strips.
         size: of the letters, in pixels.
     """
     from PIL import Image, ImageDraw
 
+    font = _font(size)
+    label = 12 + math.ceil(max(font.getlength(line) for text, _ in rows for line in text.split("\n")))
     width = label + max(p.width for _, p in rows)
     sheet = Image.new("RGBA", (width, sum(p.height + gap for _, p in rows) - gap), (0, 0, 0, 0))
     draw, top = ImageDraw.Draw(sheet), 0
     for text, picture in rows:
         sheet.paste(Image.open(io.BytesIO(picture.png)), (label, top))
         middle = (label - 12, top + picture.height // 2)
-        draw.multiline_text(middle, text, font=_font(size), fill=GREY, anchor="rm", align="right")
+        draw.multiline_text(middle, text, font=font, fill=GREY, anchor="rm", align="right")
         top += picture.height + gap
     return encode(np.asarray(sheet))
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from oneprior.apps.demo import Contender, Score, Study
     from oneprior.data import Dataset
     from oneprior.tasks import Measurement, Restoration
+    from oneprior.tasks.methods import Aim
     from oneprior.training import Run
 
 
@@ -27,8 +28,8 @@ class Demo(Command):
         data: a folder of images; the handwritten digits of scikit-learn where not given.
         out: the folder of the runs, the pictures and the report.
         size: of the images of --data.
-        vae_images: budget of the vae.
-        diffusion_images: budget of the diffusion.
+        vae_images: budget of the vae; a few minutes' worth where not given.
+        diffusion_images: budget of the diffusion; likewise.
         held_out: how many images are kept apart and damaged.
         samples: posterior draws of each; 19, 39 or 99.
     """
@@ -36,9 +37,9 @@ class Demo(Command):
     data: Path | None = None
     out: Path = Path("demo")
     size: str | None = None
-    vae_images: int = 250_000
-    diffusion_images: int = 200_000
-    held_out: int = 100
+    vae_images: int | None = None
+    diffusion_images: int | None = None
+    held_out: int | None = None
     samples: int = 19
 
     def execute(self) -> Outcome:
@@ -64,8 +65,10 @@ class Demo(Command):
         from oneprior.apps import demo
         from oneprior.core import Rows
 
-        learned, held_out = demo.parted(images, self.held_out)
-        contenders = demo.contenders(self.vae_images, self.diffusion_images)
+        asked = {f.name: getattr(self, f.name, None) for f in dataclasses.fields(demo.Budget)}
+        work = dataclasses.replace(demo.budget(images), **{k: v for k, v in asked.items() if v is not None})
+        learned, held_out = demo.parted(images, work.held_out)
+        contenders = demo.contenders(work)
         runs = {c.key: self._trained(c, learned) for c in contenders if c.trains}
         samples = {
             key: run.prior().sample(Rows(64, seed=self.common.seed).to(run.model.device)).cpu()
@@ -77,7 +80,7 @@ class Demo(Command):
         for problem in demo.PROBLEMS:
             measurement = demo.damaged(problem, held_out, self.common.seed)
             for c in contenders:
-                result = self._restored(c, runs, measurement, f"{problem.title.lower()}, {c.title}")
+                result = self._restored(c, runs, measurement, f"{problem.title.lower()}, {c.title}", work.aim)
                 results[problem.key, c.key] = result
                 scores[problem.key, c.key] = demo.score(result, mask)
         return demo.Study(
@@ -98,13 +101,13 @@ class Demo(Command):
         return load(folder, device=device)
 
     def _restored(
-        self, contender: Contender, runs: Mapping[str, Run], measurement: Measurement, name: str
+        self, contender: Contender, runs: Mapping[str, Run], measurement: Measurement, name: str, aim: Aim
     ) -> Restoration:
         from oneprior.apps import demo
         from oneprior.tasks import restore_iter
 
         run, how = runs[contender.run or contender.key], demo.method(contender, runs)
-        states = restore_iter(run, measurement, samples=self.samples, method=how, seed=self.common.seed)
+        states = restore_iter(run, measurement, samples=self.samples, aim=aim, method=how, seed=self.common.seed)
         return screen.track(states, name, lambda state: state.done, lambda state: state.method)
 
 

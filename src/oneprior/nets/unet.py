@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from oneprior.core import ConditionSpec, InputError, ShapeError
 from oneprior.nets.adversarial import ConditionImage, ConditionVector, Given
+from oneprior.nets.attention import choose_attention
 from oneprior.nets.embeddings import ConditionTokens, time_embedding
 from oneprior.nets.unet_nd import UNetND, groups, silent
 
@@ -90,6 +91,7 @@ class PlainUNet(nn.Module):
         from diffusers import UNet2DModel
 
         self.net: Any = UNet2DModel.from_config(config)
+        choose_attention(self.net)
 
     def forward(self, x: Tensor, index: Tensor, added: Tensor | None = None, tokens: Tensor | None = None) -> Tensor:
         return self.net(x, index, class_labels=added, return_dict=False)[0]
@@ -103,6 +105,7 @@ class CrossUNet(nn.Module):
         from diffusers import UNet2DConditionModel
 
         self.net: Any = UNet2DConditionModel(**config)
+        choose_attention(self.net)
 
     def forward(self, x: Tensor, index: Tensor, added: Tensor | None = None, tokens: Tensor | None = None) -> Tensor:
         return self.net(x, index, tokens, class_labels=added, return_dict=False)[0]

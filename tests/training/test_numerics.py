@@ -25,8 +25,15 @@ def test_a_small_network_and_a_penalty_keep_fp32():
 def test_a_large_network_takes_bf16_where_the_processor_has_it():
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     numerics = chosen(Toy(ToyConfig(hidden=64), (1, 64, 64)))
-    assert numerics.bf16 == numerics.channels_last == native
+    assert numerics.bf16 == native
     assert not chosen(Toy(ToyConfig(hidden=64), (1, 64, 64)), precision="fp32").bf16
+
+
+def test_channels_last_is_for_compiled_bf16_on_a_cpu():
+    large = Toy(ToyConfig(hidden=64), (1, 64, 64))
+    assert not chosen(large, precision="bf16", compile="off").channels_last
+    assert chosen(large, precision="bf16", compile="on").channels_last
+    assert not chosen(large, precision="fp32", compile="on").channels_last
 
 
 def test_channels_last_is_for_pictures():

@@ -1,6 +1,7 @@
 """The commands from end to end, on a tiny prior: what they write, what they say, how they end."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -302,3 +303,25 @@ def test_version(capsys):
 
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"oneprior {oneprior.__version__}\n"
+
+
+def test_ctrl_c_in_a_training_leaves_a_checkpoint_and_resume_goes_on(digits, tmp_path):
+    out = tmp_path / "run"
+    words = ["train", "vae", "--data", str(digits), "--out", str(out), "--tracker", "none", "--batch-size", "8"]
+    words += ["--images", "8000", "--width", "8", "--preview-every", "0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "oneprior", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    for _ in range(600):
+        time.sleep(0.1)
+        if (out / "metrics.jsonl").exists() and (out / "metrics.jsonl").stat().st_size:
+            break
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "--resume goes on from it" in said
+    images = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["images"]
+    assert images < 8000
+    assert run([*words, "--resume"]) == 0
+    assert record(out)["figures"]["images"] == 8000

@@ -6,6 +6,7 @@ Ctrl-C, with a line on what is saved.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -42,7 +43,8 @@ def run(words: Sequence[str]) -> int:
         return _complain(str(stop), 130)
     except KeyboardInterrupt:
         return _complain("stopped; what was being made is not saved", 130)
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader of a pipe has gone: nothing to say, and nobody to say it to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
         status = _status(error)

@@ -99,6 +99,8 @@ class Train(Command):
             last = screen.track(self._states(), f"train {self.family}", lambda p: p.fraction, words)
         except KeyboardInterrupt:
             raise Stopped(self._saved()) from None
+        if not screen.is_main_process():
+            return Outcome()
         run = load(self.out)
         figures = {"images": last.images, "steps": last.step, "held_out": last.held_out, **dict(last.losses)}
         return Outcome(self.out, (self.out,), figures, f"trained {run.family} on {last.images:,} images: {self.out}")

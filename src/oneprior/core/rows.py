@@ -97,11 +97,11 @@ class Rows:
         blocks = -(-size // 4)
         out = torch.empty(n, blocks, 4, dtype=torch.int64, device=self.device)
         if out.numel():
-            block = torch.arange(blocks, device=self.device)
+            block, number = torch.arange(blocks, device=self.device), torch.tensor(call, device=self.device)
             step = max(1, _CHUNK // blocks)
             for start in range(0, n, step):
                 index = self.index[start : start + step, None]
-                words = _philox((block, call, index & _MASK, index >> 32), self._key)
+                words = _philox((block, number, index & _MASK, index >> 32), self._key)
                 torch.stack(torch.broadcast_tensors(*words), dim=-1, out=out[start : start + step])
         return out.reshape(n, -1)[:, :size].reshape(n, *shape)
 
@@ -139,7 +139,7 @@ class Rows:
         )
 
 
-def _philox(counter: tuple[Tensor, int, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
+def _philox(counter: tuple[Tensor, ...], key: tuple[int, int]) -> tuple[Tensor, ...]:
     """Ten rounds of Philox-4x32 (Salmon et al. 2011, section 3.3) on int64 tensors that hold 32-bit words."""
     c0, c1, c2, c3 = counter
     k0, k1 = key

@@ -92,18 +92,30 @@ PROBLEMS = (
 
 @dataclass(frozen=True)
 class Budget:
-    """How much work: images that each network learns from, images to restore, aim of the restorations."""
+    """How much work.
+
+    Args:
+        vae_images: that the vae learns from.
+        diffusion_images: that the diffusion learns from.
+        held_out: images to restore.
+        aim: of the restorations.
+        diffusion: settings of the diffusion.
+        lend: whether it is also guided by the mixture, which is dear for large images.
+    """
 
     vae_images: int
     diffusion_images: int
     held_out: int
-    aim: Aim
+    aim: Aim = "best"
+    diffusion: Mapping[str, Any] = field(default_factory=dict)
+    lend: bool = True
 
 
 def budget(data: Dataset) -> Budget:
     """A few minutes' worth, by the size of the images."""
-    tiny = data.event_shape.numel() <= _TINY
-    return Budget(250_000, 200_000, 100, "best") if tiny else Budget(60_000, 60_000, 16, "fast")
+    if data.event_shape.numel() <= _TINY:
+        return Budget(250_000, 200_000, 100)
+    return Budget(40_000, 30_000, 8, "fast", {"width": 32}, lend=False)
 
 
 def contenders(work: Budget) -> tuple[Contender, ...]:
@@ -113,15 +125,15 @@ def contenders(work: Budget) -> tuple[Contender, ...]:
     mode as well as which direction (see `oneprior.inference.guidance.beliefs`).
     """
     deep = {"held_out": 0.1, "keep": "best", "tracker": "none"}
-    return (
+    diffusion = {**deep, **work.diffusion, "images": work.diffusion_images, "batch_size": 256}
+    known = (
         Contender("ppca", "ppca", "ppca", False, {"tracker": "none"}),
         Contender("mixture", "mixture of 10", "ppca", False, {"components": 10, "tracker": "none"}),
         Contender("vae", "vae", "vae", True, {**deep, "images": work.vae_images, "batch_size": 128}),
-        Contender(
-            "diffusion", "diffusion", "diffusion", True, {**deep, "images": work.diffusion_images, "batch_size": 256}
-        ),
-        Contender("lent", "diffusion + mixture", "diffusion", True, run="diffusion", spread_of="mixture"),
+        Contender("diffusion", "diffusion", "diffusion", True, diffusion),
     )
+    lent = Contender("lent", "diffusion + mixture", "diffusion", True, run="diffusion", spread_of="mixture")
+    return (*known, lent) if work.lend else known
 
 
 @contextmanager

@@ -89,6 +89,7 @@ def test_a_perfect_restoration_scores_so():
     data = demo.open_images(None, None)
     measurement = demo.damaged(demo.PROBLEMS[0], demo.parted(data, 10)[1], 0)
     truth = measurement.truth
+    assert truth is not None
     draws = truth + 0.08 * torch.linspace(-1, 1, 19).reshape(-1, 1, 1, 1, 1)
     result = Restoration(draws, truth, draws.std(0), measurement, "oracle", True)
     score = demo.score(result, demo.active(data))

@@ -60,6 +60,10 @@ def test_deviations_are_coloured_on_a_common_scale():
     x = torch.tensor([0.0, 0.5, 1.0]).reshape(3, 1, 1, 1)
     dark, middle, light = pictures.tiles(x, low=0, high=1, colours="magma")[:, 0, 0, :3].astype(int).sum(-1)
     assert dark < middle < light
+    rgb = torch.tensor([0.0, 0.6, 0.8]).reshape(1, 3, 1, 1)  # root mean square: (1 / 3) ** 0.5
+    one = torch.full((1, 1, 1, 1), (1 / 3) ** 0.5)
+    both = [pictures.tiles(x, low=0, high=1, colours="magma") for x in (rgb, one)]
+    assert (both[0] == both[1]).all()
     bar = opened(pictures.colour_bar(0, 1, "deviation"))
     assert (bar[0, 0, :3] == pictures.tiles(x[:1], low=0, high=1, colours="magma")[0, 0, 0, :3]).all()
 

@@ -54,10 +54,10 @@ def _cards(study: Study) -> Cards:
     return Cards(
         [
             (
-                f"{least:+.1f} dB",
+                _signed(least),
                 f"at least, by the best network ({best}) over ppca's exact answer",
             ),
-            (f"{beside:+.1f} dB", "at least, over the exact answer of a mixture of ten Gaussians"),
+            (_signed(beside), "at least, over the exact answer of a mixture of ten Gaussians"),
             (f"{100 * low:.0f} – {100 * high:.0f} %", "of pixels inside the best network's 90 % intervals"),
             (_clock(study.seconds), "for everything on this page"),
         ]
@@ -197,6 +197,10 @@ def _highest(study: Study, problem: Problem, contender: Contender) -> float:
 
 def _draws(x: Tensor) -> pictures.Picture:
     return pictures.grid(x[:36], columns=6, pixels=48)
+
+
+def _signed(decibels: float) -> str:
+    return f"{decibels:+.1f} dB".replace("-", "−")
 
 
 def _clock(seconds: float) -> str:

@@ -54,7 +54,7 @@ def tiles(x: Tensor, *, low: float = -1.0, high: float = 1.0, colours: str = "",
         x: events, (n, channels, *space), 1 to 3 spatial axes.
         low: the value that is black.
         high: the value that is white.
-        colours: a Matplotlib colour map for one-channel values ("magma"), or empty for grey.
+        colours: a Matplotlib colour map for deviations ("magma"), RGB by its root mean square; empty for grey.
         clip: whether the first spatial axis is time.
 
     Returns:
@@ -66,12 +66,14 @@ def tiles(x: Tensor, *, low: float = -1.0, high: float = 1.0, colours: str = "",
     if not 3 <= x.dim() <= 5:
         raise ShapeError("pictures", tuple(x.shape), "(n, channels, *space)", "events have 1 to 3 spatial axes")
     x = x.detach().float().cpu()
+    if colours and x.shape[1] == 3:
+        x = x.square().mean(1, keepdim=True).sqrt()
     if x.dim() == 3:
         return _curves(x.numpy(), low, high)
     if x.dim() == 5:
         x = _frames(x) if clip else _middle_planes(x)
     y = ((x - low) / max(high - low, 1e-12)).nan_to_num(0.0).clamp(0, 1)
-    if y.shape[1] == 3 and not colours:
+    if y.shape[1] == 3:
         rgb = y.movedim(1, -1)
     else:
         flat = torch.cat(list(y[:, :8].unbind(1)), dim=-1)  # other channels stand side by side

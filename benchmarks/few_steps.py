@@ -52,7 +52,7 @@ def run(options: Options) -> None:
         figures,
         options,
         table=table,
-        claim="Excess Frechet distance over the real-against-real floor, at 10 and at 100 network calls (bf16, compiled).",
+        claim="Excess Frechet distance over real against real, at 10 and at 100 network calls (bf16, compiled).",
         features=distance.network.name,
         samples=count,
         seeds=seeds,

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.harness import ROOT, Options
 
-NAMES = ("train", "sampling_speed", "few_steps", "latent_vs_pixel", "parzen", "gan_stability", "tables")
+NAMES = ("demo", "train", "sampling_speed", "few_steps", "latent_vs_pixel", "parzen", "gan_stability", "tables")
 
 
 def main(arguments: list[str] | None = None) -> int:

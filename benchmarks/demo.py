@@ -1,4 +1,4 @@
-"""The demonstration's figures, kept: what deep priors gain over exact posteriors on held-out digits, and what it costs."""
+"""The demonstration's figures, kept: what deep priors gain over exact posteriors on held-out digits."""
 
 from __future__ import annotations
 

@@ -22,7 +22,10 @@ def run(options: Options) -> None:
     told = result["figures"]
     figures = {
         f"gain_over_{rival}_{problem}": Figure(
-            gain, None, (">=", 1.0) if rival == "ppca" else None, "dB of the posterior mean, best network"
+            gain,
+            told[f"gain_over_{rival}_error_db"][problem],
+            (">=", 1.0) if rival == "ppca" else None,
+            "dB of the posterior mean, best network",
         )
         for rival in ("ppca", "mixture")
         for problem, gain in told[f"gain_over_{rival}_db"].items()

@@ -31,6 +31,7 @@ def test_it_leaves_runs_pictures_a_page_and_a_record(made):
     figures = json.loads((made / "result.json").read_text())["figures"]
     assert figures["learned_from"] == 1797 - 4
     assert set(figures["gain_over_ppca_db"]) == {"half", "coarse", "noisy"}
+    assert all(error > 0 for error in figures["gain_over_ppca_error_db"].values())
     assert len(figures["scores"]) == 3 * 5
     for score in figures["scores"].values():
         assert 5 < score["psnr_draw"] < score["psnr_mean"] < 30

@@ -248,3 +248,15 @@ class Study:
         """Decibels of the best network's posterior mean over another's."""
         best = self.scores[problem.key, self.best_deep(problem).key].psnr_mean
         return best - self.scores[problem.key, over].psnr_mean
+
+    def gain_error(self, problem: Problem, over: str = "ppca") -> float:
+        """The standard error of `gain`, paired by image."""
+        best, rival = (self._psnr(problem, key) for key in (self.best_deep(problem).key, over))
+        return float((best - rival).std() / len(best) ** 0.5)
+
+    def _psnr(self, problem: Problem, key: str) -> Tensor:
+        """PSNR of the posterior mean of each image, (n,)."""
+        result = self.results[problem.key, key]
+        truth, to_model = result.measurement.truth, result.units.to_model
+        assert truth is not None
+        return psnr(to_model(result.mean.double().cpu()), to_model(truth.double().cpu()))

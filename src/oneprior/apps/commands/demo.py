@@ -121,7 +121,9 @@ def figures_of(study: Study) -> dict[str, Any]:
         "seconds": round(study.seconds, 1),
         "training_seconds": {key: run.record.result.get("seconds") for key, run in study.runs.items()},
         "gain_over_ppca_db": {p.key: round(study.gain(p), 3) for p in PROBLEMS},
+        "gain_over_ppca_error_db": {p.key: round(study.gain_error(p), 3) for p in PROBLEMS},
         "gain_over_mixture_db": {p.key: round(study.gain(p, "mixture"), 3) for p in PROBLEMS},
+        "gain_over_mixture_error_db": {p.key: round(study.gain_error(p, "mixture"), 3) for p in PROBLEMS},
         "best_deep": {p.key: study.best_deep(p).key for p in PROBLEMS},
         "scores": {f"{p}/{c}": dataclasses.asdict(score) for (p, c), score in study.scores.items()},
     }

@@ -54,6 +54,8 @@ def read_event(
     decoded = _decode(path, key, row)
     events, geometry = Plan(parse_size(size), fit, channels, None, orientation).apply(decoded)
     low, high = float(decoded.event.min()), float(decoded.event.max())
+    if decoded.event.dtype.kind == "u":  # one picture does not show how many bits its kind has: the type's range
+        high = float(np.iinfo(decoded.event.dtype).max)
     units = map_for(
         decoded.event.dtype,
         low,

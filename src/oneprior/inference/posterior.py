@@ -206,7 +206,10 @@ class Sampler(ABC):
         if needs.gaussian and not isinstance(likelihood, GaussianLikelihood):
             raise IncompatiblePrior(f"{self.name} needs Gaussian noise, and got a {type(likelihood).__name__}")
         if needs.linear and not (isinstance(likelihood, GaussianLikelihood) and likelihood.linear):
-            raise IncompatiblePrior(f"{self.name} needs a linear operator")
+            raise IncompatiblePrior(
+                f"{self.name} needs a measurement that is linear in what the prior is built on: a linear operator, and "
+                f"no network between; this prior is a {type(posterior.prior).__name__}, perhaps under a decoder"
+            )
         if needs.differentiable and not likelihood.differentiable:
             raise IncompatiblePrior(f"{self.name} needs an operator that can be differentiated")
         if needs.density and _constrained(likelihood):

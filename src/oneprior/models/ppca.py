@@ -226,6 +226,11 @@ class PPCA(ClosedFormModel):
             if held >= most:
                 break
         x, label = torch.cat(kept), torch.cat(labels)
+        if len(x) < self.config.components:
+            raise InputError(
+                f"{self.config.components} components need at least as many rows of data, and there are {len(x)}: "
+                "give fewer components"
+            )
         centres = []
         for c in range(self.classes):
             own = x[label == c] if bool((label == c).any()) else x

@@ -69,7 +69,7 @@ def card(record: RunRecord) -> str:
         "",
         *_table("figure", {**result.get("losses", {}), "held-out loss": result.get("held_out")}),
         "",
-        "Losses compare runs of one family on one data set, and nothing else. `oneprior evaluate` measures the rest.",
+        "Losses compare runs of one family on one data set, and nothing else.",
         "",
         "## Recipe",
         "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,6 +27,7 @@ def fit_in_closed_form(
 ) -> Iterator[Progress]:
     """Fit a `ClosedFormModel`; yields after each step of the fit. A killed one starts anew."""
     model = model.to(team.device)
+    fresh = folder is not None and not folder.exists()
     journal, start = Journal(folder, config, team), time.perf_counter()
     if folder is not None and team.main:
         record.write(folder)
@@ -70,3 +72,5 @@ def fit_in_closed_form(
     finally:
         journal.close()
         model.eval()
+        if fresh and step == 0 and folder is not None and team.main:
+            shutil.rmtree(folder, ignore_errors=True)  # nothing was learned: the name is free again

@@ -14,6 +14,7 @@ from oneprior.apps import screen
 from oneprior.apps.command import Command, Mistake, Outcome
 
 if TYPE_CHECKING:
+    from oneprior.core import AffineMap, Geometry
     from oneprior.tasks import Measurement, Restoration
     from oneprior.training import Run
 
@@ -34,7 +35,8 @@ class Restore(Command):
         condition: name=value, such as label=3; may be repeated.
         batch_size: measurements worked on at once.
         key: the array of a .npz that is no measurement file.
-        value_range: the two values of the input that are black and white; the run's where not given.
+        value_range: the two values of the input that are black and white; where not given the run's, but for whole
+            numbers of another type than the run's that type's.
     """
 
     run: tyro.conf.Positional[Path]
@@ -79,19 +81,21 @@ class Restore(Command):
         if _is_measurement(self.input):
             known = Measurement.load(self.input)
             if operator is None and self.noise is None:
-                return known
+                return replace(known, units=_units(run, known.geometry, known.units))
             words = operator or known.operator
             noise = known.noise_level if self.noise is None else self.noise
-            again = measured(known.y, words, noise, known.event_shape, known.units, known.geometry)
+            again = measured(
+                known.y, words, noise, known.event_shape, _units(run, known.geometry, known.units), known.geometry
+            )
             return replace(again, truth=known.truth)
         if operator is None or self.noise is None:
             raise Mistake(
                 f"{self.input} does not say how it was made: give --operator and --noise, such as "
                 "--operator mask:left --noise 5% (files of `oneprior simulate` know theirs)"
             )
-        units = AffineMap.from_range(*self.value_range) if self.value_range else run.units
         channels = {1: "grey", 3: "rgb"}.get(run.event_shape[0]) if len(run.event_shape) == 3 else None
-        y, _, geometry = read_event(self.input, key=self.key, channels=channels)  # type: ignore[arg-type]
+        y, own, geometry = read_event(self.input, key=self.key, channels=channels)  # type: ignore[arg-type]
+        units = AffineMap.from_range(*self.value_range) if self.value_range else _units(run, geometry, own)
         geometry = replace(geometry, dtype=geometry.dtype or run.geometry.dtype)
         return measured(y.float(), operator, self.noise, run.event_shape, units, geometry)
 
@@ -118,6 +122,16 @@ class Restore(Command):
             if state is not None:
                 parts.append(state)
         yield joined(parts, measurement)
+
+
+def _units(run: Run, geometry: Geometry, own: AffineMap) -> AffineMap:
+    """What black and white are: as in the run, but for whole numbers of another type than the run's as in their file.
+
+    An 8-bit picture given to a prior of 16-bit films is read by its own 0 .. 255; a 16-bit film by the run's range,
+    since the same number is the same grey level in both.
+    """
+    foreign = geometry.dtype.startswith(("uint", "bool")) and geometry.dtype != run.geometry.dtype
+    return own if foreign else run.units
 
 
 def _is_measurement(path: Path) -> bool:

@@ -51,12 +51,15 @@ class Simulate(Command):
 
         if not self.operator:
             raise Mistake("simulate needs --operator, such as --operator downsample:4 (see oneprior operators)")
+        if self.out.suffix not in ("", ".npz"):
+            raise Mistake(f"simulate writes a .npz (and a picture of it beside): --out {self.out.with_suffix('.npz')}")
         x, units, geometry = self._events()
         rows = Rows(len(x), seed=self.common.seed)
         measurement = simulate(x, list(self.operator), self.noise, rows, units=units, geometry=geometry)
         out = measurement.save(self.out)
         figures = {"n": len(x), "noise_level": float(measurement.noise_level), "operator": measurement.operator.spec}
         said = f"measured {len(x)} of {_shape(x)}: {_shape(measurement.y)} numbers each"
+        said += f", noise {figures['noise_level']:g}; {out}"
         return Outcome(out.parent, (out, *look(measurement, out.with_suffix(".png"))), figures, said)
 
     def _events(self) -> tuple[Tensor, AffineMap, Geometry]:

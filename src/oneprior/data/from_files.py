@@ -145,7 +145,8 @@ def _assemble(
     if chosen and len(result.items) > 2 and result.typical < 0.05 * (result.high - result.low):
         warnings.warn(
             f"{what}: half of the files use less than 5 % of the set's range {result.low:g} .. {result.high:g}, which "
-            f"{result.widest} stretches; give value_range=(low, high), or bring the files to one scale",
+            f"{result.widest} stretches; give value_range=(low, high) (--value-range LOW HIGH), or bring the files "
+            "to one scale",
             stacklevel=4,
         )
     one_each = bool((result.rows == 1).all())

@@ -58,6 +58,7 @@ def map_for(
         return AffineMap.from_range(0, 2.0**bits - 1, unit or "grey level")
     if not high > low:
         raise InputError(
-            f"{what}: all values equal {low:g}, so there is no range to learn; give value_range=(low, high)"
+            f"{what}: all values equal {low:g}, so there is no range to learn; give value_range=(low, high) "
+            "(--value-range LOW HIGH)"
         )
     return AffineMap.from_range(low, high, unit)

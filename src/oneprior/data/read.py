@@ -107,7 +107,10 @@ def _array(path: Path, key: str | None, row: int | None) -> Decoded:
     elif values.ndim in (4, 5) and len(values) == 1:
         values = values[0]
     if row is None and values.ndim == 4 and len(values) > 4 and min(values.shape[1], values.shape[-1]) <= 4:
-        raise InputError(f"{path}: holds {len(values)} events {values.shape[1:]}; say which with row=...")
+        raise InputError(
+            f"{path}: holds {len(values)} events {values.shape[1:]}; say which with row=..., or save that one to a "
+            "file of its own"
+        )
     layout = event_layout(values.shape, str(path))
     event = np.moveaxis(values, layout.index("c"), 0) if "c" in layout else values[None]
     event = np.ascontiguousarray(event).astype(event.dtype.newbyteorder("="), copy=False)

@@ -209,10 +209,15 @@ def _check_alike(a: _Rows, b: _Rows) -> None:
     if len(space0) != len(space1):
         raise InputError(f"{a.name} has {len(space0)} spatial axes and {b.name} has {len(space1)}: keep one kind")
     if c0 != c1:
-        raise InputError(f"{a.name} has {c0} channels and {b.name} has {c1}: give channels='grey' or channels='rgb'")
+        raise InputError(
+            f"{a.name} has {c0} channels and {b.name} has {c1}: give channels='grey' or channels='rgb' "
+            "(--channels grey|rgb)"
+        )
     if space0 != space1:
         here, there = ("x".join(map(str, s)) for s in (space0, space1))
-        raise InputError(f"{a.name} is {here} and {b.name} is {there}: give a size (such as {here}) and a fit")
+        raise InputError(
+            f"{a.name} is {here} and {b.name} is {there}: give a size and a fit (--size {here} --fit crop)"
+        )
     if a.decoded.orientation != b.decoded.orientation and not _oriented(a, b):
         raise InputError(
             f"the axes of {a.name} point {a.decoded.orientation} and those of {b.name} {b.decoded.orientation}: "

@@ -43,6 +43,7 @@ from oneprior.nets.autoencoder import (
     MLPDecoder,
     MLPEncoder,
     diffusers_autoencoder,
+    diffusers_copy,
     latent_grid,
 )
 from oneprior.nets.codec import Codec
@@ -250,15 +251,7 @@ class VAE(Model):
         Raises:
             InputError: where the network is not diffusers' own.
         """
-        if not isinstance(self.encoder, DiffusersAutoencoder):
-            raise InputError(
-                f"this autoencoder's network is {self.network!r}, which diffusers cannot read: "
-                "train the autoencoder with network='diffusers' to export it"
-            )
-        net = cast(Any, self.encoder.net)
-        copy = type(net).from_config(net.config)
-        copy.load_state_dict(net.state_dict())
-        return copy
+        return diffusers_copy(self.encoder, self.network)
 
 
 class _MeanCodec(Codec):

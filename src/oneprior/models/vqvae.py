@@ -32,7 +32,14 @@ from oneprior.models.base import Model, Recipe, mean_over_rows
 from oneprior.models.conditions import bind, refuse_images, told_in_training
 from oneprior.models.configs.vqvae import VQVAEConfig
 from oneprior.nets.adversarial import ConditionVector, Given
-from oneprior.nets.autoencoder import ConvDecoder, ConvEncoder, DiffusersAutoencoder, diffusers_autoencoder, latent_grid
+from oneprior.nets.autoencoder import (
+    ConvDecoder,
+    ConvEncoder,
+    DiffusersAutoencoder,
+    diffusers_autoencoder,
+    diffusers_copy,
+    latent_grid,
+)
 from oneprior.nets.codec import Codec
 from oneprior.nets.patch_critic import Sharpness
 from oneprior.nets.quantizer import Quantized, Quantizer
@@ -259,14 +266,7 @@ class VQVAE(Model):
         Raises:
             InputError: where the network is not diffusers' own.
         """
-        if not isinstance(self.encoder, DiffusersAutoencoder):
-            raise InputError(
-                f"this autoencoder's network is {self.config.network!r}, which diffusers cannot read: "
-                "train the autoencoder with network='diffusers' to export it"
-            )
-        net = cast(Any, self.encoder.net)
-        copy = type(net).from_config(net.config)
-        copy.load_state_dict(net.state_dict())
+        copy = diffusers_copy(self.encoder, self.config.network)
         copy.quantize.embedding.weight.data.copy_(self.quantizer.codebook)
         return copy
 

@@ -277,3 +277,24 @@ def _beside(x: Tensor, told: Tensor | None) -> Tensor:
 
 def _perceptron(a: int, width: int, b: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(a, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, b))
+
+
+def diffusers_copy(encoder: nn.Module, network: str) -> Any:
+    """A copy of the diffusers network behind an autoencoder, for export.
+
+    Args:
+        encoder: the autoencoder's encoder.
+        network: its name in the settings, for the message.
+
+    Raises:
+        InputError: where the network is not diffusers' own.
+    """
+    if not isinstance(encoder, DiffusersAutoencoder):
+        raise InputError(
+            f"this autoencoder's network is {network!r}, which diffusers cannot read: "
+            "train the autoencoder with network='diffusers' to export it"
+        )
+    net = cast(Any, encoder.net)
+    copy = type(net).from_config(net.config)
+    copy.load_state_dict(net.state_dict())
+    return copy

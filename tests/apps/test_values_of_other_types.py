@@ -8,7 +8,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from oneprior.apps.main import run
+from oneprior.core import AffineMap
 from oneprior.data import read_arrays
+from oneprior.tasks import Measurement, restore
+from oneprior.training import load
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,29 @@ def test_a_measurement_file_is_read_in_the_range_of_the_run(films, capsys):
     truth = np.asarray(Image.open(films / "deep.png")).astype(float)
     mean = read_arrays(films / "r" / "restoration.npz")["mean"].reshape(8, 8)
     assert np.abs(mean - truth).mean() < 120  # of 4095: the noise is 50
+
+
+def test_python_reads_a_measurement_file_as_the_command_does(films):
+    y = films / "again.npz"
+    run(["simulate", str(films / "deep.png"), "--operator", "mask:left", "--noise", "50", "--out", str(y)])
+    words = ["restore", str(films / "run"), "--input", str(y), "--samples", "3", "--out", str(films / "same")]
+    assert run(words) == 0
+    result = restore(load(films / "run"), Measurement.load(y), samples=3)
+    assert result.units == load(films / "run").units != Measurement.load(y).units
+    by_command = read_arrays(films / "same" / "restoration.npz")["mean"]
+    assert np.allclose(result.mean.numpy(), by_command, rtol=1e-4, atol=0.1)
+
+
+def test_a_stated_range_wins(films):
+    y = films / "again.npz"
+    run(["simulate", str(films / "deep.png"), "--operator", "identity", "--noise", "50", "--out", str(y)])
+    stated = AffineMap.from_range(0, 65535)
+    assert restore(load(films / "run"), Measurement.load(y), samples=3, units=stated).units == stated
+    words = ["restore", str(films / "run"), "--input", str(y), "--samples", "3", "--out", str(films / "stated")]
+    assert run([*words, "--value-range", "0", "65535"]) == 0
+    by_command = read_arrays(films / "stated" / "restoration.npz")["mean"]
+    result = restore(load(films / "run"), Measurement.load(y), samples=3, units=stated)
+    assert np.allclose(result.mean.numpy(), by_command, rtol=1e-4, atol=1.0)
 
 
 def test_a_percentage_of_a_picture_does_not_depend_on_the_picture(films, tmp_path):

@@ -69,6 +69,9 @@ def test_a_batch_of_rows_is_the_same_restoration():
     assert torch.allclose(together.mean, chunked.mean, atol=1e-3)
     assert chunked.diagnostics["log_evidence"].shape == (5,)
     assert not torch.allclose(together.draws, restore(law(), given, samples=3, seed=1).draws)
+    states = list(restore_iter(law(), given, samples=3, batch=2))
+    assert [state.done for state in states] == [0.4, 0.8, 1.0, 1.0]
+    assert [len(state.mean) for state in states] == [2, 2, 1, 5]
 
 
 def test_the_iterator_ends_with_the_result():

@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from oneprior.apps import pictures, report
 from oneprior.core import Geometry
 from oneprior.data import write_arrays, write_events
 from oneprior.evaluation import crps, interval_coverage, psnr
-from oneprior.tasks import Measurement, Restoration
+from oneprior.tasks import Restoration
 
 _SHOWN = 8  # restorations on a page
-
-
-def joined(parts: Sequence[Restoration], measurement: Measurement) -> Restoration:
-    """Batches of one restoration as one."""
-    first = parts[0]
-    misfit = torch.cat([torch.as_tensor(part.diagnostics["misfit"]).reshape(-1).cpu() for part in parts])
-    return replace(
-        first,
-        draws=torch.cat([part.draws.cpu() for part in parts], dim=1),
-        mean=torch.cat([part.mean.cpu() for part in parts]),
-        std=torch.cat([part.std.cpu() for part in parts]),
-        measurement=measurement,
-        network_calls=sum(part.network_calls for part in parts),
-        seconds=sum(part.seconds for part in parts),
-        done=1.0,
-        diagnostics={"misfit": misfit},
-    )
 
 
 def judge(result: Restoration) -> dict[str, Any]:

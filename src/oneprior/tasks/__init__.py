@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from oneprior.tasks.draw import encode, interpolate, synthesise, truncation_sheet
     from oneprior.tasks.measurement import Measurement, measured, parse_noise, simulate
     from oneprior.tasks.methods import METHODS, choose
-    from oneprior.tasks.restoration import Restoration, restore, restore_iter
+    from oneprior.tasks.restoration import Restoration, range_of, restore, restore_iter
 
 _HOME = {
     "METHODS": "methods",
@@ -18,6 +18,7 @@ _HOME = {
     "interpolate": "draw",
     "measured": "measurement",
     "parse_noise": "measurement",
+    "range_of": "restoration",
     "restore": "restoration",
     "restore_iter": "restoration",
     "simulate": "measurement",
@@ -34,6 +35,7 @@ __all__ = [
     "interpolate",
     "measured",
     "parse_noise",
+    "range_of",
     "restore",
     "restore_iter",
     "simulate",

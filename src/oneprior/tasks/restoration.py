@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
 
-from oneprior.core import AffineMap, InputError, Rows, ShapeError, per_row
+from oneprior.core import AffineMap, Geometry, InputError, Rows, ShapeError, per_row
 from oneprior.inference import Draws, Sampler, bayes
 from oneprior.operators.base import Operator
 from oneprior.operators.mask import Mask
@@ -28,6 +29,8 @@ from oneprior.priors.pushforward import Tilted
 from oneprior.tasks.measurement import Measurement, measured
 from oneprior.tasks.methods import Aim, Guide, choose
 from oneprior.training.run import Run
+
+_P = ParamSpec("_P")
 
 
 @dataclass(frozen=True)
@@ -80,56 +83,6 @@ class Restoration:
         return torch.where(operator.keep, operator.adjoint(self.measurement.y), self.mean)
 
 
-def restore(
-    prior: Prior | Tilted | Run,
-    y: Tensor | Measurement,
-    operator: str | list[str] | Operator | None = None,
-    noise: str | float | Tensor | None = None,
-    *,
-    samples: int = 19,
-    aim: Aim = "best",
-    method: str | Sampler | None = None,
-    guide: Guide | None = None,
-    condition: Mapping[str, Any] | None = None,
-    units: AffineMap | None = None,
-    seed: int = 0,
-    rows: Rows | None = None,
-    batch: int | None = None,
-) -> Restoration:
-    """Draw from p(x | y) and summarise.
-
-    Args:
-        prior: a prior, or a trained run.
-        y: a measurement with all that belongs to it, or its numbers in the user's units, (n, *operator.out_shape).
-        operator: words or an operator, where y is numbers.
-        noise: "0.05" in the units of y, "5%" of the value range, or one level a row (n,), where y is numbers.
-        samples: draws a row; 19, 39 or 99 have exact 90 % intervals.
-        aim: "fast", "best" or "calibrated"; see `tasks.methods`.
-        method: a name or a sampler, in place of the table.
-        guide: a Gaussian or a mixture of the same data (the prior of a ppca run), which lends a denoiser its
-            covariance: the choice that decided more decibels than the network did.
-        condition: of a run; one for all rows, or one a row.
-        units: value range of the user's units; by default the measurement's, then the run's, then [-1, 1].
-        seed: of the draws.
-        rows: the random streams themselves, in place of the seed.
-        batch: rows worked on at once, which bounds the memory; all by default. A prior that is given with conditions
-            bound to rows needs all.
-
-    Returns:
-        The restoration; a row's draws are the same whatever stands beside it.
-    """
-    measurement = _measurement(prior, y, operator, noise, units)
-    rows = _rows(measurement, seed, rows)
-    size = batch or len(measurement)
-    parts = []
-    for start in range(0, len(measurement), size):
-        part = slice(start, start + size)
-        told = _part_of(condition, part, len(measurement))
-        states = _iterate(prior, measurement.take(part), rows.take(part), samples, (aim, method, guide), told)
-        parts.extend(deque(states, maxlen=1))
-    return _joined(parts, measurement)
-
-
 def restore_iter(
     prior: Prior | Tilted | Run,
     y: Tensor | Measurement,
@@ -144,10 +97,80 @@ def restore_iter(
     units: AffineMap | None = None,
     seed: int = 0,
     rows: Rows | None = None,
+    batch: int | None = None,
 ) -> Iterator[Restoration]:
-    """`restore`, as an iterator of the work so far, for progress bars and previews; the last is the result."""
+    """Draws from p(x | y) and summarises them, the work so far again and again: for progress bars and previews.
+
+    Args:
+        prior: a prior, or a trained run.
+        y: a measurement with all that belongs to it, or its numbers in the user's units, (n, *operator.out_shape).
+        operator: words or an operator, where y is numbers.
+        noise: "0.05" in the units of y, "5%" of the value range, or one level a row (n,), where y is numbers.
+        samples: draws a row; 19, 39 or 99 have exact 90 % intervals.
+        aim: "fast", "best" or "calibrated"; see `tasks.methods`.
+        method: a name or a sampler, in place of the table.
+        guide: a Gaussian or a mixture of the same data (the prior of a ppca run), which lends a denoiser its
+            covariance: the choice that decided more decibels than the network did.
+        condition: of a run; one for all rows, or one a row.
+        units: value range of the user's units; by default see `range_of` for a run, else the measurement's, which is
+            [-1, 1] where nothing is said.
+        seed: of the draws.
+        rows: the random streams themselves, in place of the seed.
+        batch: rows worked on at once, which bounds the memory; all by default. A prior that is given with conditions
+            bound to rows needs all.
+
+    Yields:
+        The restoration of the rows that are worked on; the last one is the result, of all rows. A row's draws are the
+        same whatever stands beside it.
+
+    Raises:
+        InputError: for words, levels or conditions that mean nothing here, and a method that does not fit.
+        ShapeError: where the measurement is of events of another shape than the prior's.
+    """
     measurement = _measurement(prior, y, operator, noise, units)
-    yield from _iterate(prior, measurement, _rows(measurement, seed, rows), samples, (aim, method, guide), condition)
+    n, rows = len(measurement), _rows(measurement, seed, rows)
+    parts: list[Restoration] = []
+    for start in range(0, n, size := batch or n):
+        part = slice(start, start + size)
+        state, given, told = None, measurement.take(part), _part_of(condition, part, n)
+        for state in _iterate(prior, given, rows.take(part), samples, (aim, method, guide), told):
+            yield replace(state, done=(start + state.done * len(given)) / n)
+        if state is not None:
+            parts.append(state)
+    if len(parts) > 1:
+        yield _joined(parts, measurement)
+
+
+def _finished(states: Callable[_P, Iterator[Restoration]]) -> Callable[_P, Restoration]:
+    """The function that goes on to an iterator's end and returns what it yielded last."""
+
+    @wraps(states)
+    def restore(*args: _P.args, **kwargs: _P.kwargs) -> Restoration:
+        return deque(states(*args, **kwargs), maxlen=1)[0]
+
+    restore.__name__ = restore.__qualname__ = "restore"
+    restore.__doc__ = f"`restore_iter` to its end: the result itself.\n\n    {states.__doc__}"
+    return restore
+
+
+restore = _finished(restore_iter)
+"""`restore_iter` to its end: the result itself, from the same arguments."""
+
+
+def range_of(run: Run, geometry: Geometry, own: AffineMap) -> AffineMap:
+    """What black and white are in a picture that a run is to restore.
+
+    They are those of the run, since the same number is the same grey level in both; but for whole numbers of another
+    type than the run's they are as in the picture's own file: an 8-bit picture given to a prior of 16-bit films is
+    read by its own 0 .. 255.
+
+    Args:
+        run: the prior.
+        geometry: of the picture; its `dtype` is the type of its numbers.
+        own: the range that its file implies.
+    """
+    foreign = geometry.dtype.startswith(("uint", "bool")) and geometry.dtype != run.geometry.dtype
+    return own if foreign else run.units
 
 
 def _iterate(
@@ -220,17 +243,14 @@ def _measurement(
     """y with its instrument, checked against the prior."""
     event_shape = prior.base.event_shape if isinstance(prior, Tilted) else prior.event_shape
     if isinstance(y, Measurement):
-        given = y
+        if units is None and isinstance(prior, Run) and y.geometry.dtype:  # it comes from a file
+            units = range_of(prior, y.geometry, y.units)
+        given = y if units is None else replace(y, units=units)
         if operator is not None or noise is not None:
-            given = measured(
-                y.y,
-                y.operator if operator is None else operator,
-                y.noise_level if noise is None else noise,
-                y.event_shape,
-                y.units,
-                y.geometry,
-            )
-        given = given if units is None else replace(given, units=units)
+            words = y.operator if operator is None else operator
+            level = y.noise_level if noise is None else noise
+            again = measured(y.y, words, level, y.event_shape, given.units, y.geometry)
+            given = replace(again, truth=y.truth)
     else:
         if operator is None or noise is None:
             raise InputError("numbers alone do not say how they were measured: give the operator and the noise")
@@ -251,7 +271,8 @@ def _part_of(condition: Mapping[str, Any] | None, part: slice, n: int) -> Mappin
     """The rows of a condition that belong to a batch; what is one for all stays."""
     if condition is None:
         return None
-    return {k: v[part] if isinstance(v, Tensor) and v.dim() and len(v) == n else v for k, v in condition.items()}
+    rowwise = {k: isinstance(v, list) or (isinstance(v, Tensor) and v.dim()) for k, v in condition.items()}
+    return {k: v[part] if rowwise[k] and len(v) == n else v for k, v in condition.items()}
 
 
 def _joined(parts: list[Restoration], measurement: Measurement) -> Restoration:

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -14,7 +14,6 @@ from oneprior.apps import screen
 from oneprior.apps.command import Command, Mistake, Outcome
 
 if TYPE_CHECKING:
-    from oneprior.core import AffineMap, Geometry
     from oneprior.tasks import Measurement, Restoration
     from oneprior.training import Run
 
@@ -75,18 +74,17 @@ class Restore(Command):
     def _measurement(self, run: Run) -> Measurement:
         from oneprior.core import AffineMap
         from oneprior.data import read_event
-        from oneprior.tasks import Measurement, measured
+        from oneprior.tasks import Measurement, measured, range_of
 
         operator = list(self.operator) or None
+        stated = AffineMap.from_range(*self.value_range) if self.value_range else None
         if _is_measurement(self.input):
             known = Measurement.load(self.input)
+            units = stated or range_of(run, known.geometry, known.units)
             if operator is None and self.noise is None:
-                return replace(known, units=_units(run, known.geometry, known.units))
-            words = operator or known.operator
+                return replace(known, units=units)
             noise = known.noise_level if self.noise is None else self.noise
-            again = measured(
-                known.y, words, noise, known.event_shape, _units(run, known.geometry, known.units), known.geometry
-            )
+            again = measured(known.y, operator or known.operator, noise, known.event_shape, units, known.geometry)
             return replace(again, truth=known.truth)
         if operator is None or self.noise is None:
             raise Mistake(
@@ -95,7 +93,7 @@ class Restore(Command):
             )
         channels = {1: "grey", 3: "rgb"}.get(run.event_shape[0]) if len(run.event_shape) == 3 else None
         y, own, geometry = read_event(self.input, key=self.key, channels=channels)  # type: ignore[arg-type]
-        units = AffineMap.from_range(*self.value_range) if self.value_range else _units(run, geometry, own)
+        units = stated or range_of(run, geometry, own)
         geometry = replace(geometry, dtype=geometry.dtype or run.geometry.dtype)
         return measured(y.float(), operator, self.noise, run.event_shape, units, geometry)
 
@@ -104,34 +102,20 @@ class Restore(Command):
         import torch
 
         from oneprior.apps.conditions import for_rows, read_conditions
-        from oneprior.apps.restored import joined
-        from oneprior.core import Rows
         from oneprior.tasks import restore_iter
 
-        n = len(measurement)
-        rows = Rows(n, seed=self.common.seed).stream("restore")
         told = read_conditions(self.condition, run.conditions)
-        parts: list[Restoration] = []
-        for start in range(0, n, self.batch_size):
-            index = torch.arange(start, min(start + self.batch_size, n))
-            options: dict[str, Any] = {"samples": self.samples, "aim": self.aim, "method": self.method}
-            condition, state = for_rows(told, index), None
-            part = measurement.take(index)
-            for state in restore_iter(run, part, rows=rows.take(index), condition=condition, **options):
-                yield replace(state, done=(start + state.done * len(index)) / n)
-            if state is not None:
-                parts.append(state)
-        yield joined(parts, measurement)
-
-
-def _units(run: Run, geometry: Geometry, own: AffineMap) -> AffineMap:
-    """What black and white are: as in the run, but for whole numbers of another type than the run's as in their file.
-
-    An 8-bit picture given to a prior of 16-bit films is read by its own 0 .. 255; a 16-bit film by the run's range,
-    since the same number is the same grey level in both.
-    """
-    foreign = geometry.dtype.startswith(("uint", "bool")) and geometry.dtype != run.geometry.dtype
-    return own if foreign else run.units
+        return restore_iter(
+            run,
+            measurement,
+            samples=self.samples,
+            aim=self.aim,
+            method=self.method,
+            condition=for_rows(told, torch.arange(len(measurement))),
+            units=measurement.units,
+            seed=self.common.seed,
+            batch=self.batch_size,
+        )
 
 
 def _is_measurement(path: Path) -> bool:

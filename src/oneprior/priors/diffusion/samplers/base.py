@@ -74,7 +74,7 @@ class Grid:
 
 
 KARRAS = Grid()
-FEW = Grid("logsnr", low=0.02, high=40.0)  # for few steps of a multistep method; see `dpm_solver`
+FEW = Grid("karras", rho=7.0, low=0.02, high=40.0)  # for few steps of a multistep method; see `dpm_solver`
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def test_mistakes_are_told():
         restore(law(), given, method="magic")
     with pytest.raises(InputError, match="aim is fast, best or calibrated"):
         restore(law(), given, aim="perfect")
-    with pytest.raises(ShapeError, match="The prior restores events of one shape"):
+    with pytest.raises(ShapeError, match="A prior restores events of its own size"):
         restore(LowRankGaussian.standard((1, 8, 8), torch.zeros(())), given)
     with pytest.raises(InputError, match="NaN"):
         restore(law(), torch.full((1, *SHAPE), torch.nan), "identity", 0.1)

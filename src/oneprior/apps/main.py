@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -30,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status."""
+    warnings.showwarning = _warn
     sys.exit(run(list(sys.argv[1:] if words is None else words)))
 
 
@@ -115,6 +117,12 @@ def help_text() -> str:
             "  oneprior restore runs/photos --input y.npz --out restored/",
         ]
     )
+
+
+def _warn(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
+    """A warning as one line, without the line of source that gave it; what libraries tell programmers is left out."""
+    if not issubclass(category, DeprecationWarning | FutureWarning):
+        print(f"oneprior: warning: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
 
 
 def _complain(message: str, status: int) -> int:

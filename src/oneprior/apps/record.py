@@ -1,4 +1,9 @@
-"""`result.json`: what was typed, with which version and seed, what came out, and how long it took."""
+"""`result.json`: what was typed, with which version and seed, what came out, and how long it took.
+
+A folder may hold the outputs of several commands. The file tells of the last one, and under "earlier" of those before
+it whose outputs still stand. A command that writes the same outputs again replaces its record, and the files of the
+earlier one that it did not write again are removed: nobody finds sample 18 of a restoration that drew 9.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import oneprior
-from oneprior.apps.command import Command, Outcome
+from oneprior.apps.command import Command, Mistake, Outcome
 
 NAME = "result.json"
 
@@ -32,10 +37,55 @@ def write(command: Command, outcome: Outcome, words: Sequence[str], seconds: flo
         "seconds": round(seconds, 3),
         "figures": plain(outcome.figures),
     }
+    if earlier := _kept(outcome.folder, state["command"][1], state["outputs"]):
+        state["earlier"] = earlier
     draft = path.with_name(f".{NAME}.{os.getpid()}")
     draft.write_text(json.dumps(state, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     draft.replace(path)
     return path
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """The records of a folder, the newest first; none where there is no file, or one that is not ours."""
+    try:
+        state = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        records = [state, *state.pop("earlier", [])]
+        return [r for r in records if isinstance(r["outputs"], list) and isinstance(r["settings"], dict)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def refuse_mixture(folder: Path, command: Command, free: Sequence[str]) -> None:
+    """Raises `Mistake` where a folder holds outputs of the same verb with other settings, which would be mixed.
+
+    Args:
+        folder: where the command is going to write.
+        command: the command.
+        free: settings that may differ.
+    """
+    verb, mine = type(command).__name__.lower(), _essence(plain(dataclasses.asdict(command)), free)
+    for record in read(folder):
+        if record["command"][1:2] == [verb] and _essence(record["settings"], free) != mine:
+            typed = " ".join(record["command"])
+            raise Mistake(f"{folder} holds the outputs of `{typed}`, which would be mixed; give another --out")
+
+
+def _essence(settings: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any]:
+    """What decides the content of outputs."""
+    left_out = {*free, "out", "common"}
+    return {"seed": settings["common"]["seed"], **{k: v for k, v in settings.items() if k not in left_out}}
+
+
+def _kept(folder: Path, verb: str, outputs: Sequence[str]) -> list[dict[str, Any]]:
+    """The records whose outputs still stand; of those that are replaced, the files that were not written again go."""
+    kept, new = [], set(outputs)
+    for record in read(folder):
+        if new.isdisjoint(record["outputs"]):
+            kept.append(record)
+        elif record["command"][1:2] == [verb]:
+            for stale in set(record["outputs"]) - new:
+                (folder / Path(stale).name).unlink(missing_ok=True)
+    return kept
 
 
 def plain(value: Any) -> Any:

@@ -36,16 +36,26 @@ def judge(result: Restoration) -> dict[str, Any]:
     figures |= {"psnr_mean": float(psnr(mean, x).mean()), "psnr_draw": float(psnr(draws[0], x).mean())}
     if len(draws) > 1:
         figures["crps"] = float(crps(draws, x).mean())
-    if (len(draws) + 1) % 20 == 0:  # these have an exact 90 % interval between order statistics
+    if _has_interval(draws):
         figures["coverage"] = interval_coverage(draws, x, 0.9).value
     return figures
 
 
+def _has_interval(draws: Tensor) -> bool:
+    """Whether two order statistics of so many draws hold exactly 90 % between them."""
+    return (len(draws) + 1) % 20 == 0
+
+
 def write_restoration(result: Restoration, folder: Path) -> list[Path]:
-    """Means and samples in the user's own type, deviations as floats, and everything in restoration.npz."""
+    """Means and samples in the user's own type, deviations as floats, and everything in restoration.npz.
+
+    The ends of the 90 % interval are there where the draws have an exact one: 19, 39, ... of them.
+    """
     units, geometry = result.units, result.measurement.geometry
     n, exact = len(result.mean), replace(geometry, dtype="float32")
     arrays: dict[str, Tensor] = {"mean": result.mean, "std": result.std, "draws": result.draws}
+    if _has_interval(result.draws):
+        arrays["low"], arrays["high"] = result.interval(0.9)
     written = [write_arrays(folder / "restoration.npz", **arrays)]
 
     def write(x: Tensor, name: str, form: Geometry) -> None:

@@ -7,7 +7,7 @@ from oneprior.data.memory import array_dataset, digits
 from oneprior.data.npz import read_arrays, write_arrays
 from oneprior.data.open import open_dataset
 from oneprior.data.phantoms import phantoms
-from oneprior.data.read import read_event
+from oneprior.data.read import read_event, read_events
 from oneprior.data.split import split
 from oneprior.data.stored import StoredDataset, Subset
 from oneprior.data.write import in_units, tile, write_events
@@ -28,6 +28,7 @@ __all__ = [
     "phantoms",
     "read_arrays",
     "read_event",
+    "read_events",
     "resize",
     "split",
     "tile",

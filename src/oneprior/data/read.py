@@ -51,8 +51,48 @@ def read_event(
     path = Path(path).expanduser()
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
-    decoded = _decode(path, key, row)
-    events, geometry = Plan(parse_size(size), fit, channels, None, orientation).apply(decoded)
+    plan = Plan(parse_size(size), fit, channels, None, orientation)
+    return _planned(_decode(path, key, row), plan, value_range)
+
+
+def read_events(
+    path: Path | str, dims: int, *, key: str | None = None, channels: Channels | None = None
+) -> tuple[Tensor, AffineMap, Geometry]:
+    """Read every event of a file: the rows of an array, or the one of anything else.
+
+    Args:
+        path: see `read_event`. An array of `dims` axes is one event; of one axis more, several, or one with channels
+            where the last axis is at most 4 long, or the first unless the events are grey; of two more, several.
+        dims: spatial axes of an event.
+        key: the array of a .npz.
+        channels: as in `open_dataset`.
+
+    Returns:
+        (n, channels, *space), the map and the geometry, as of `read_event`.
+
+    Raises:
+        InputError: names the file and the reason.
+    """
+    path = Path(path).expanduser()
+    if not (path.is_file() and (path.suffix.lower() == ".npy" or is_npz(path))):
+        return read_event(path, channels=channels, key=key)
+    values = guarded(str(path), lambda: Decoded(_values(path, key), Geometry())).event
+    few = values.shape[-1] <= 4 or (values.shape[0] <= 4 and channels != "grey")
+    with_channels = values.ndim == dims + 1 and few
+    rows = range(len(values)) if values.ndim > dims and not with_channels else (None,)
+    plan = Plan(None, "resize", channels, None, None)
+    read = [_planned(_row(path, values, row), plan) for row in rows]
+    if not read:
+        raise InputError(f"{path}: an array of no events, of shape {values.shape}")
+    ends = [units.range for _, units, _ in read]
+    whole = AffineMap.from_range(min(low for low, _ in ends), max(high for _, high in ends), read[0][1].unit)
+    return torch.cat([event for event, _, _ in read]), whole, read[0][2]
+
+
+def _planned(
+    decoded: Decoded, plan: Plan, value_range: tuple[float, float] | None = None
+) -> tuple[Tensor, AffineMap, Geometry]:
+    events, geometry = plan.apply(decoded)
     low, high = float(decoded.event.min()), float(decoded.event.max())
     if decoded.event.dtype.kind == "u":  # one picture does not show how many bits its kind has: the type's range
         high = float(np.iinfo(decoded.event.dtype).max)
@@ -70,7 +110,7 @@ def read_event(
 
 def _decode(path: Path, key: str | None, row: int | None) -> Decoded:
     if path.is_file() and (path.suffix.lower() == ".npy" or is_npz(path)):
-        return guarded(str(path), lambda: _array(path, key, row))
+        return guarded(str(path), lambda: _row(path, _values(path, key), row))
     if path.is_dir():
         reader = _folder(FolderFiles.scan(path), path)
     else:
@@ -95,11 +135,13 @@ def _folder(files: Files, path: Path) -> Reader:
     raise InputError(f"{path}: a folder is read as one event if it holds one DICOM series or the frames of one clip")
 
 
-def _array(path: Path, key: str | None, row: int | None) -> Decoded:
+def _values(path: Path, key: str | None) -> np.ndarray:
     if path.suffix.lower() == ".npy":
-        values = np.load(path, allow_pickle=False)
-    else:
-        values = _member(path, read_arrays(path), key)
+        return np.load(path, allow_pickle=False)
+    return _member(path, read_arrays(path), key)
+
+
+def _row(path: Path, values: np.ndarray, row: int | None) -> Decoded:
     if row is not None:
         if not -len(values) <= row < len(values):
             raise InputError(f"{path}: row {row} was asked of {len(values)}")

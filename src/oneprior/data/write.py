@@ -43,6 +43,7 @@ def write_events(
     geometry: Geometry = Geometry(),
     *,
     names: Sequence[str] | None = None,
+    columns: int | None = None,
 ) -> list[Path]:
     """Write events by the suffix of the path; see the table above.
 
@@ -52,6 +53,7 @@ def write_events(
         units: from [-1, 1] to the user's units.
         geometry: type, spacing and affine of what is written. Integers are rounded and kept in the type's range.
         names: of the files in a folder (a suffix is replaced); numbers by default.
+        columns: of a sheet of pictures; about as many as its rows by default.
 
     Returns:
         The files that were written.
@@ -83,7 +85,7 @@ def write_events(
             encode_gif(_moving(x), temporary)
     elif name.endswith(_SHEETS):
         with replacing(path) as temporary:
-            encode_picture(_sheet(x, units, geometry, path.suffix.lower()), temporary)
+            encode_picture(_sheet(x, units, geometry, path.suffix.lower(), columns), temporary)
     else:
         raise InputError(f"{path}: {path.suffix} is not known; write .npz, .npy, .png, .tif, .nii.gz, .gif or a folder")
     return [path]
@@ -121,7 +123,7 @@ def tile(x: Tensor, columns: int | None = None, padding: int = 1, value: float =
     return sheet[:, : sheet.shape[1] - padding, : sheet.shape[2] - padding]
 
 
-def _sheet(x: Tensor, units: AffineMap, geometry: Geometry, suffix: str) -> np.ndarray:
+def _sheet(x: Tensor, units: AffineMap, geometry: Geometry, suffix: str, columns: int | None = None) -> np.ndarray:
     """One picture in units, or a sheet of many; of a volume or a clip, its middle slice or frame."""
     if x.dim() == 5:
         x = x[:, :, x.shape[2] // 2]
@@ -131,7 +133,8 @@ def _sheet(x: Tensor, units: AffineMap, geometry: Geometry, suffix: str) -> np.n
     if x.shape[1] not in (1, 3):
         n, channels, *space = x.shape
         x = x.reshape(n * channels, 1, *space)
-    sheet = tile(x)
+        columns = columns and columns * channels
+    sheet = tile(x, columns)
     fits = deep or dtype in ("uint8", "bool") or (dtype == "uint16" and suffix == ".png")
     return in_units(sheet, units, geometry) if fits else _grey_levels(sheet)
 

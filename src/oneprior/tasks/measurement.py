@@ -213,8 +213,19 @@ def measured(
             y = y[None]
     if y.shape[1:] != operator.out_shape and y.shape[1:] == operator.in_shape and operator.keeps_pixels:
         y = operator(y)
+    if y.shape[1:] != operator.out_shape:
+        remedy = (
+            f"Of an event of {_words(operator.in_shape)} the operator {operator.spec or type(operator).__name__} "
+            f"measures {_words(operator.out_shape)} numbers: bring the input to that size (before it is measured: "
+            "oneprior simulate --size), or take a prior of its size."
+        )
+        raise ShapeError("measurement y", tuple(y.shape), ("n", *operator.out_shape), remedy)
     level = noise if isinstance(noise, Tensor) else parse_noise(noise, units)
     return Measurement(y, operator, level, units, geometry or Geometry())
+
+
+def _words(shape: torch.Size) -> str:
+    return " x ".join(map(str, shape))
 
 
 def simulate(

@@ -258,8 +258,8 @@ def _measurement(
         geometry = prior.geometry if isinstance(prior, Run) else None
         given = measured(y, operator, noise, event_shape, units or run_units, geometry)
     if given.event_shape != event_shape:
-        remedy = "The prior restores events of one shape."
-        raise ShapeError("the operator's input", tuple(given.event_shape), tuple(event_shape), remedy)
+        remedy = "A prior restores events of its own size: measure such (oneprior simulate --size), or train another."
+        raise ShapeError("what was measured", tuple(given.event_shape), tuple(event_shape), remedy)
     return given
 
 

@@ -9,15 +9,18 @@ arXiv:1910.02054; torch's `fully_shard`), and gathered to be written.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 class Team:
@@ -70,6 +73,8 @@ class Team:
 
     def _cut(self, model: nn.Module) -> None:
         """FSDP, with the first process's weights; single numbers are not cut, and their gradients averaged here."""
+        from torch.distributed.fsdp import fully_shard
+
         for tensor in (*model.parameters(), *model.buffers()):
             torch.distributed.broadcast(tensor.detach(), src=0)
         single = {parameter for parameter in model.parameters() if parameter.dim() == 0}
@@ -91,9 +96,12 @@ class Team:
     @contextmanager
     def whole_model(self, model: nn.Module) -> Iterator[None]:
         """Inside, every parameter is whole, so that any method of the model can be called."""
-        if not isinstance(model, FSDPModule):
+        if not self.shards:
             yield
             return
+        from torch.distributed.fsdp import FSDPModule
+
+        assert isinstance(model, FSDPModule)
         model.unshard()
         try:
             yield
@@ -123,13 +131,21 @@ class Team:
 
 def whole(tensor: Tensor) -> Tensor:
     """The whole of a tensor that may be cut over processes; every process must ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if is_cut(tensor) else tensor
+
+
+def is_cut(tensor: Tensor) -> TypeGuard[DTensor]:
+    """Whether the tensor is cut over processes; where nothing is, the second of importing DTensor is saved."""
+    tensors = sys.modules.get("torch.distributed.tensor")
+    return tensors is not None and isinstance(tensor, tensors.DTensor)
 
 
 def cut_like(tensor: Tensor, example: Tensor) -> Tensor:
     """A whole tensor, cut over processes the way the example is."""
     tensor = tensor.to(example.device)
-    if isinstance(example, DTensor):
+    if is_cut(example):
+        from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(tensor, example.device_mesh, example.placements)
     return tensor
 

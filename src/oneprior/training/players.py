@@ -13,14 +13,13 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from oneprior.core import Rows
 from oneprior.data.batch import Batch
 from oneprior.models.base import Model, Recipe
 from oneprior.training.config import TrainConfig
 from oneprior.training.numerics import Numerics
-from oneprior.training.parallel import cut_like, whole
+from oneprior.training.parallel import cut_like, is_cut, whole
 
 
 class Losses(nn.Module):
@@ -58,7 +57,7 @@ class Players:
         self.parameters = {player: list(parameters) for player, parameters in model.players.items()}
         names = {id(p): name for name, p in model.named_parameters()}
         self.names = {player: [names[id(p)] for p in ps] for player, ps in self.parameters.items()}
-        self._cut = any(isinstance(p, DTensor) for p in model.parameters())
+        self._cut = any(is_cut(p) for p in model.parameters())
         self._asked = [(p, p.requires_grad) for ps in self.parameters.values() for p in ps]
         self.optimisers = {player: self._optimiser(player) for player in recipes}
 

@@ -90,11 +90,17 @@ class Run:
         """x in [-1, 1] -> the user's units."""
         return self.units.to_units(x)
 
-    def save(self, x: Tensor, path: str | Path) -> list[Path]:
-        """Writes events (n, *event_shape) in [-1, 1] to files in the user's units, type and geometry."""
+    def save(self, x: Tensor, path: str | Path, **options: Any) -> list[Path]:
+        """Writes events (n, *event_shape) in [-1, 1] to files in the user's units, type and geometry.
+
+        Args:
+            x: the events.
+            path: a file or a folder; see `oneprior.data.write_events`.
+            options: of `write_events`: `names` of the files in a folder, `columns` of a sheet.
+        """
         from oneprior.data import write_events
 
-        return write_events(x, path, self.units, self.geometry)
+        return write_events(x, path, self.units, self.geometry, **options)
 
     def _told(self, condition: Mapping[str, Any] | None) -> dict[str, Tensor] | None:
         if condition is None:

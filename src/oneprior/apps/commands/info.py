@@ -31,7 +31,8 @@ class Info(Command):
 
         run = load(self.run)
         record, low_high = run.record, run.units.range
-        parameters = sum(p.numel() for p in run.model.parameters())
+        tensors = list(run.model.parameters()) or list(run.model.buffers())  # what is fitted in closed form: buffers
+        parameters = sum(tensor.numel() for tensor in tensors)
         facts: dict[str, Any] = {
             "family": record.family,
             "event": " x ".join(map(str, record.event_shape)),
@@ -41,6 +42,14 @@ class Info(Command):
             "parameters": f"{parameters:,}",
             "finished": "yes" if record.finished else "no; go on with oneprior train ... --resume",
         }
+        if self.json:
+            facts |= {
+                "event": record.event_shape,
+                "conditions": [vars(spec) for spec in record.conditions],
+                "values": low_high,
+                "parameters": parameters,
+                "finished": record.finished,
+            }
         groups = {"model": record.model, "training": record.train, "data": record.data, "result": record.result}
         if self.json:
             from oneprior.apps.record import plain

@@ -15,6 +15,7 @@ from oneprior.apps.command import Command, Mistake, Outcome
 
 if TYPE_CHECKING:
     from oneprior.tasks import Measurement, Restoration
+    from oneprior.tasks.methods import Guide
     from oneprior.training import Run
 
 
@@ -24,13 +25,15 @@ class Restore(Command):
 
     Args:
         run: a trained run.
-        input: y.npz of `oneprior simulate`, which knows its operator and noise; or a picture, volume or array.
+        input: y.npz of `oneprior simulate`, which knows its operator and noise; or a picture, a volume, or an array
+            of one or several.
         operator: how the input was made, left to right; see `oneprior operators`.
         noise: standard deviation in the units of the input, or 5% of the range of values.
         out: the folder of the results.
         samples: draws of each; 19, 39 or 99 have exact 90 % intervals.
         aim: how the method is chosen: quickly, for the smallest error, or for honest intervals.
         method: its name instead: closed-form, daps, moment-matching, hmc, elliptical-slice, resampling.
+        guide: a trained ppca or mixture of the same data, which lends a denoiser its covariance.
         condition: name=value, such as label=3; may be repeated.
         batch_size: measurements worked on at once.
         key: the array of a .npz that is no measurement file.
@@ -46,6 +49,7 @@ class Restore(Command):
     samples: int = 19
     aim: Literal["fast", "best", "calibrated"] = "best"
     method: str | None = None
+    guide: Path | None = None
     condition: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     batch_size: int = 64
     key: str | None = None
@@ -73,7 +77,7 @@ class Restore(Command):
 
     def _measurement(self, run: Run) -> Measurement:
         from oneprior.core import AffineMap
-        from oneprior.data import read_event
+        from oneprior.data import read_events
         from oneprior.tasks import Measurement, measured, range_of
 
         operator = list(self.operator) or None
@@ -92,7 +96,8 @@ class Restore(Command):
                 "--operator mask:left --noise 5% (files of `oneprior simulate` know theirs)"
             )
         channels = {1: "grey", 3: "rgb"}.get(run.event_shape[0]) if len(run.event_shape) == 3 else None
-        y, own, geometry = read_event(self.input, key=self.key, channels=channels)  # type: ignore[arg-type]
+        dims = len(run.event_shape) - 1
+        y, own, geometry = read_events(self.input, dims, key=self.key, channels=channels)  # type: ignore[arg-type]
         units = stated or range_of(run, geometry, own)
         geometry = replace(geometry, dtype=geometry.dtype or run.geometry.dtype)
         return measured(y.float(), operator, self.noise, run.event_shape, units, geometry)
@@ -111,11 +116,29 @@ class Restore(Command):
             samples=self.samples,
             aim=self.aim,
             method=self.method,
+            guide=self._guide(run),
             condition=for_rows(told, torch.arange(len(measurement))),
             units=measurement.units,
             seed=self.common.seed,
             batch=self.batch_size,
         )
+
+    def _guide(self, run: Run) -> Guide | None:
+        from oneprior.tasks.methods import Guide
+        from oneprior.training import load
+
+        if self.guide is None:
+            return None
+        lender = load(self.guide, device=run.model.device)
+        law = lender.prior()
+        if not isinstance(law, Guide):
+            raise Mistake(f"--guide {self.guide} is a {lender.family}; a covariance is lent by a ppca or its mixture")
+        if lender.event_shape != run.event_shape or lender.units != run.units:
+            raise Mistake(
+                f"--guide {self.guide} and {self.run} were trained on events of other sizes or ranges of values: train "
+                "the guide on the same data"
+            )
+        return law
 
 
 def _is_measurement(path: Path) -> bool:

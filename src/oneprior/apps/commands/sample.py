@@ -1,6 +1,7 @@
 """`oneprior sample`: draws, interpolations, truncation sheets and encodings of a trained prior.
 
-Sample k of a seed is the same whatever `--n`, `--first` and `--batch-size` are: a long job may be cut in pieces.
+Sample k of a seed is the same whatever `--n`, `--first` and `--batch-size` are: a long job may be cut in pieces, and
+the pieces written to one folder, where files are named by the number of the sample.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tyro
 
 from oneprior.apps import screen
 from oneprior.apps.command import Command, Mistake, Outcome, Stopped
+from oneprior.apps.record import refuse_mixture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,6 +118,7 @@ class Sample(Command):
         if self.encode is not None:
             return self._encoded(run, told, options)
         self._rehearse(run)
+        refuse_mixture(self.out, self, ("n", "first", "batch_size"))
         if self.interpolate is not None:
             return self._walked(run, rows, told, options)
         if self.truncation_sheet:
@@ -156,10 +159,11 @@ class Sample(Command):
         except KeyboardInterrupt:
             if not parts:
                 raise
-            run.save(torch.cat(parts), self.out)
+            self._save(run, torch.cat(parts), first=self.first)
             raise Stopped(f"stopped; {sum(map(len, parts))} of {len(rows)} samples are in {self.out}") from None
         seconds = time.perf_counter() - start
-        return self._kept(run, torch.cat(parts), {"samples_per_second": round(len(rows) / seconds, 2)})
+        figures = {"samples_per_second": round(len(rows) / seconds, 2)}
+        return self._kept(run, torch.cat(parts), figures, first=self.first)
 
     def _walked(self, run: Run, rows: Rows, told: Told, options: dict[str, Any]) -> Outcome:
         from oneprior.tasks import interpolate
@@ -168,7 +172,11 @@ class Sample(Command):
             raise Mistake("a walk is told one value of each --condition")
         one = {name: value[:1] for name, value in told.items()} if told else None
         x = interpolate(run.prior(one, **options), rows, self.interpolate or 1)
-        return self._kept(run, x, {}, columns=self.interpolate if len(rows) > 2 else len(x))
+        if self.out.suffix.lower() == ".png":  # a line for each part of the way, with both its ends
+            steps = (self.interpolate or 1) + 1
+            x = x.unfold(0, steps, steps - 1).movedim(-1, 1).flatten(0, 1)
+            return self._kept(run, x, {}, columns=steps)
+        return self._kept(run, x, {})
 
     def _sheet(self, run: Run, rows: Rows, told: Told, options: dict[str, Any]) -> Outcome:
         from oneprior.core import InputError
@@ -200,15 +208,13 @@ class Sample(Command):
         )
         return Outcome(self.out.parent, (self.out,), {"n": len(x), "rms": float(error)}, said)
 
-    def _kept(self, run: Run, x: Tensor, figures: dict[str, Any], columns: int | None = None) -> Outcome:
-        """Write the events; a sheet of rows that belong together keeps its columns."""
-        if columns is not None and self.out.suffix.lower() == ".png":
-            from oneprior.apps import pictures
+    def _save(self, run: Run, x: Tensor, first: int = 0, columns: int | None = None) -> list[Path]:
+        """Write the events, in a folder by their numbers; a sheet of rows that belong together keeps its columns."""
+        return run.save(x, self.out, names=[f"{first + k:06d}" for k in range(len(x))], columns=columns)
 
-            clip = run.geometry.format == "clip"
-            written = [pictures.grid(x, columns=columns, pixels=1, clip=clip).save(self.out)]
-        else:
-            written = run.save(x, self.out)
+    def _kept(self, run: Run, x: Tensor, figures: dict[str, Any], **places: Any) -> Outcome:
+        """What was drawn, written."""
+        written = self._save(run, x, **places)
         folder = self.out if self.out.is_dir() else self.out.parent
         outputs = (self.out,) if len(written) > 8 else tuple(written)
         return Outcome(folder, outputs, {"n": len(x), **figures}, f"{len(x)} of {run.family}: {self.out}")

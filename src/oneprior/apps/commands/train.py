@@ -102,8 +102,12 @@ class Train(Command):
         if not screen.is_main_process():
             return Outcome()
         run = load(self.out)
+        skipped = run.record.data.get("skipped") or []
         figures = {"images": last.images, "steps": last.step, "held_out": last.held_out, **dict(last.losses)}
-        return Outcome(self.out, (self.out,), figures, f"trained {run.family} on {last.images:,} images: {self.out}")
+        said = f"trained {run.family} on {last.images:,} images: {self.out}"
+        if skipped:
+            said += f" (skipped {len(skipped)} bad files, see {self.out / 'skipped.txt'})"
+        return Outcome(self.out, (self.out,), {**figures, "skipped": len(skipped)}, said)
 
     def _states(self) -> Iterator[Progress]:
         from oneprior.training import train_iter

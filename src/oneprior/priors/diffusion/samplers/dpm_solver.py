@@ -8,10 +8,13 @@ Only the denoised event is approximated: by the line through its last two values
 and the method is of second order: the best picture for few calls, and the default of OnePrior. The first step has one
 value and is first order, as is the last one, to noise level 0, which is E[x | x_t] itself.
 
-Where the steps stand matters as much as the method. Root-mean-square distance, in units of x, of 10-call samples to the
-converged ones from the same noise, for a network trained on 8x8 digits: log s uniform from 40 to .02: .018; from 80
-to .002: .030; Karras' grid (rho = 7) from 80 to .002: .072. Below s = .02, two grey levels of 255, there is nothing
-left to decide.
+Where the steps stand matters as much as the method. Below s = .02, two grey levels of 255, there is nothing left to
+decide, and a grid that goes there wastes steps. Above, two measures disagree. For 10 calls on 8x8 digits, the
+root-mean-square distance to the converged samples of the same noise is .024 with log s uniform from 40 to .02, .038
+with Karras' grid (rho = 7) there, .045 and .079 with both from 80 to .002. But the law is nearer with Karras' grid:
+the Frechet distance of a latent diffusion of Fashion-MNIST (own classifier's features, 2,500 samples) is .209 against
+.262 at 10 calls, .202 against .210 at 18, .188 for both at 100; rho = 12 stands between. So the default is Karras' grid
+from 40 to .02; where the same noise must give the converged picture, take `Grid("logsnr", low=0.02, high=40.0)`.
 """
 
 from __future__ import annotations

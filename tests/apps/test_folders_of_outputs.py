@@ -1,0 +1,137 @@
+"""What a folder holds after several commands: every record, no leftovers, no mixtures."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from oneprior.apps import main
+from oneprior.apps.main import run
+from oneprior.data import read_arrays
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A ppca, a mixture and a small diffusion of 16-bit digits."""
+    folder = tmp_path_factory.mktemp("runs")
+    images = (load_digits().images[:64] / 16 * 65535).round().astype(np.uint16)
+    np.savez(folder / "x.npz", x=images)
+    words = ["--data", str(folder / "x.npz"), "--tracker", "none", "--held-out", "0"]
+    assert run(["train", "ppca", *words, "--out", str(folder / "ppca")]) == 0
+    assert run(["train", "ppca", *words, "--components", "3", "--rank", "2", "--out", str(folder / "mixture")]) == 0
+    small = ["--width", "8", "--blocks", "1", "--images", "64", "--batch-size", "32", "--preview-every", "0"]
+    assert run(["train", "diffusion", *words, *small, "--out", str(folder / "diffusion")]) == 0
+    return folder
+
+
+def records(folder):
+    state = json.loads((folder / "result.json").read_text())
+    return [state["outputs"], *[one["outputs"] for one in state.get("earlier", [])]]
+
+
+def test_records_of_several_files_stand_beside_each_other(trained, tmp_path):
+    for name in ("a.npz", "b.npz", "a.npz"):
+        assert run(["sample", str(trained / "ppca"), "--n", "2", "--out", str(tmp_path / name)]) == 0
+    assert records(tmp_path) == [[str(tmp_path / "a.npz")], [str(tmp_path / "b.npz")]]
+
+
+def test_pieces_of_one_long_job_meet_in_one_folder(trained, tmp_path):
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    words = ["sample", str(trained / "ppca"), "--seed", "3"]
+    assert run([*words, "--n", "5", "--out", str(whole)]) == 0
+    for first, n in ((0, 2), (2, 3)):
+        assert run([*words, "--first", str(first), "--n", str(n), "--out", str(pieces)]) == 0
+    assert sorted(p.name for p in pieces.glob("*.png")) == [f"{k:06d}.png" for k in range(5)]
+    for path in whole.glob("*.png"):
+        assert np.array_equal(Image.open(path), Image.open(pieces / path.name))
+
+
+def test_samples_of_two_seeds_are_not_mixed(trained, tmp_path, capsys):
+    words = ["sample", str(trained / "ppca"), "--out", str(tmp_path / "s"), "--n", "2"]
+    assert run(words) == 0
+    assert run([*words, "--seed", "1"]) == 2
+    assert "would be mixed; give another --out" in capsys.readouterr().err
+
+
+def test_a_restoration_is_replaced_whole(trained, tmp_path):
+    y, out = tmp_path / "y.npz", tmp_path / "out"
+    run(["simulate", str(trained / "x.npz"), "--n", "1", "--operator", "mask:left", "--out", str(y), "--noise", "5%"])
+    for draws in ("19", "3"):
+        words = ["restore", str(trained / "ppca"), "--input", str(y), "--samples", draws, "--out", str(out)]
+        assert run(words) == 0
+        assert len(list(out.glob("sample_*.png"))) == int(draws)
+        assert ("low" in read_arrays(out / "restoration.npz")) == (draws == "19")
+    assert len(records(out)) == 1
+
+
+def test_a_sheet_of_walks_has_the_depth_of_the_data(trained, tmp_path):
+    words = ["sample", str(trained / "ppca"), "--n", "3", "--interpolate", "4", "--out", str(tmp_path / "walk.png")]
+    assert run(words) == 0
+    sheet = np.asarray(Image.open(tmp_path / "walk.png"))
+    assert sheet.dtype == np.uint16
+    assert sheet.shape == (2 * 9 - 1, 5 * 9 - 1)
+
+
+def test_an_array_of_several_is_restored(trained, tmp_path):
+    np.save(tmp_path / "several.npy", read_arrays(trained / "x.npz")["x"][:3])
+    words = ["--input", str(tmp_path / "several.npy"), "--operator", "identity", "--noise", "5%", "--samples", "3"]
+    assert run(["restore", str(trained / "ppca"), *words, "--out", str(tmp_path / "out")]) == 0
+    mean = read_arrays(tmp_path / "out" / "restoration.npz")["mean"]
+    assert mean.shape == (3, 1, 8, 8)
+    truth = read_arrays(trained / "x.npz")["x"][:3, None].astype(float)
+    assert np.abs(mean - truth).mean() < 0.05 * 65535
+
+
+def test_a_guide_lends_its_covariance(trained, tmp_path, capsys):
+    y = tmp_path / "y.npz"
+    run(["simulate", str(trained / "x.npz"), "--n", "2", "--operator", "mask:left", "--out", str(y), "--noise", "5%"])
+    words = ["restore", str(trained / "diffusion"), "--input", str(y), "--samples", "3", "--aim", "fast"]
+    means = []
+    for name, more in (("plain", ()), ("guided", ("--guide", str(trained / "mixture")))):
+        assert run([*words, *more, "--out", str(tmp_path / name)]) == 0
+        means.append(read_arrays(tmp_path / name / "restoration.npz")["mean"])
+    assert not np.allclose(*means)
+    capsys.readouterr()
+    assert run([*words, "--guide", str(trained / "diffusion"), "--out", str(tmp_path / "no")]) == 2
+    assert "is a diffusion; a covariance is lent by a ppca" in capsys.readouterr().err
+
+
+def test_a_picture_of_another_size_is_told_what_to_do(trained, tmp_path, capsys):
+    np.save(tmp_path / "large.npy", np.zeros((16, 16), np.uint16))
+    words = ["--input", str(tmp_path / "large.npy"), "--operator", "identity", "--noise", "5%"]
+    assert run(["restore", str(trained / "ppca"), *words, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "Of an event of 1 x 8 x 8" in said
+    assert "simulate --size" in said
+
+
+def test_bad_files_that_were_skipped_are_counted(tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for k, image in enumerate(load_digits().images[:12]):
+        Image.fromarray((image * 15).astype(np.uint8)).save(folder / f"{k}.png")
+    (folder / "bad.png").write_bytes(b"no picture")
+    words = ["train", "ppca", "--data", str(folder), "--skip-bad", "--tracker", "none", "--rank", "2"]
+    assert run([*words, "--out", str(tmp_path / "run")]) == 0
+    assert "skipped 1 bad files" in capsys.readouterr().out
+
+
+def test_info_as_json_has_types(trained, capsys):
+    assert run(["info", str(trained / "ppca"), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["event"] == [1, 8, 8]
+    assert facts["values"] == [0, 65535]
+    assert facts["finished"] is True
+    assert facts["parameters"] > 0
+
+
+def test_a_warning_is_one_line_without_its_source(monkeypatch, capsys):
+    with warnings.catch_warnings():
+        monkeypatch.setattr(main, "run", lambda words: warnings.warn("half of\nthe files", stacklevel=1) or 0)
+        warnings.simplefilter("always")
+        with pytest.raises(SystemExit):
+            main.main([])
+    assert capsys.readouterr().err == "oneprior: warning: half of the files\n"

@@ -38,7 +38,8 @@ GAN_2014: dict[str, Any] = {
     "batch_size": 100,
     "precision": "fp32",
 }
-"""As in the authors' mnist.yaml. In bf16 the minimax game's critic diverges at their learning rate of 0.1."""
+"""As in the authors' mnist.yaml. Theirs is the non-saturating game with a learning rate of 0.1; at that rate the minimax
+game's critic diverges here within 500 steps, in bf16 and in fp32."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,9 @@ JOBS = {
     "autoencoder": Job("vae", 7, {"spatial": True, "latent": 4, "batch_size": 128}),
     "diffusion": Job("diffusion", 30, {"batch_size": 64, **PIXEL_UNET}),
     "gan": Job("gan", 15),
-    "gan2014": Job("gan", 15, {**GAN_2014, "objective": "minimax"}),
+    "gan2014": Job("gan", 15, {**GAN_2014, "objective": "minimax", "learning_rate": 0.03}),
     "gan2014ns": Job("gan", 15, {**GAN_2014, "objective": "nonsaturating"}),
+    "gan2014slow": Job("gan", 15, {**GAN_2014, "objective": "nonsaturating", "learning_rate": 0.03}),
     "vae": Job("vae", 10, {"batch_size": 128}),
     "vqvae": Job("vqvae", 10, {"batch_size": 128}),
     "ppca": Job("ppca", 0),

@@ -38,8 +38,8 @@ GAN_2014: dict[str, Any] = {
     "batch_size": 100,
     "precision": "fp32",
 }
-"""As in the authors' mnist.yaml. Theirs is the non-saturating game with a learning rate of 0.1; at that rate the minimax
-game's critic diverges here within 500 steps, in bf16 and in fp32."""
+"""As in the authors' mnist.yaml. Theirs is the non-saturating game with a learning rate of 0.1; at that rate the
+minimax game's critic diverges here within 500 steps, in bf16 and in fp32."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import wraps
+from inspect import signature
 from typing import Any, ParamSpec
 
 import torch
@@ -149,6 +150,7 @@ def _finished(states: Callable[_P, Iterator[Restoration]]) -> Callable[_P, Resto
         return deque(states(*args, **kwargs), maxlen=1)[0]
 
     restore.__name__ = restore.__qualname__ = "restore"
+    setattr(restore, "__signature__", signature(states).replace(return_annotation=Restoration))  # noqa: B010
     restore.__doc__ = f"`restore_iter` to its end: the result itself.\n\n    {states.__doc__}"
     return restore
 

@@ -36,7 +36,8 @@ def check_operator(operator: Operator, *, rows: int = 3, dtype: torch.dtype = to
         LawBroken: names the law, the value and the tolerance.
     """
     tolerance = 1e-10 if dtype == torch.float64 else 1e-5
-    stream = Rows(rows, seed=seed)
+    device = next(operator.buffers(), torch.empty(0)).device
+    stream = Rows(rows, seed=seed, device=device)
     x = stream.normal(*operator.in_shape, dtype=dtype)
     y = operator(x)
     _shape("operator output", y, (rows, *operator.out_shape))
@@ -142,7 +143,7 @@ def _check_tokens(prior: TokenPrior, rows: Rows) -> None:
     if int(codes.min()) < 0 or int(codes.max()) >= prior.vocabulary:
         raise LawBroken(f"codes lie in [0, {prior.vocabulary}): found {int(codes.min())} .. {int(codes.max())}")
     flat = codes.flatten(1)
-    total = torch.zeros(len(rows), dtype=torch.float64)
+    total = torch.zeros(len(rows), dtype=torch.float64, device=codes.device)
     for position in range(flat.shape[1]):
         logits = prior.next_logits(codes, position).double().log_softmax(-1)
         total = total + logits.gather(1, flat[:, position, None]).squeeze(1)

@@ -102,7 +102,7 @@ def test_simulate_restore_with_the_truth(trained, digits, tmp_path, capsys):
     words = [str(digits), "--value-range", "0", "16", "--n", "4", "--operator", "mask:left", "--noise", "5%"]
     assert run(["simulate", *words, "--out", str(y)]) == 0
     assert record(tmp_path)["figures"]["noise_level"] == pytest.approx(0.8)
-    assert y.with_suffix(".png").exists()
+    assert (tmp_path / "y.preview.png").exists()
     out = tmp_path / "restored"
     assert run(["restore", str(trained), "--input", str(y), "--condition", "label=0,1,2,3", "--out", str(out)]) == 0
     figures = record(out)["figures"]

@@ -135,3 +135,99 @@ def test_a_warning_is_one_line_without_its_source(monkeypatch, capsys):
         with pytest.raises(SystemExit):
             main.main([])
     assert capsys.readouterr().err == "oneprior: warning: half of the files\n"
+
+
+def test_pieces_may_overlap(trained, tmp_path):
+    for first in ("0", "2"):
+        words = ["sample", str(trained / "ppca"), "--n", "4", "--first", first, "--out", str(tmp_path / "s")]
+        assert run(words) == 0
+    assert len(list((tmp_path / "s").glob("*.png"))) == 6
+
+
+def test_simulate_does_not_overwrite_what_it_measures(trained, tmp_path, capsys):
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    words = ["--operator", "downsample:2", "--noise", "5%"]
+    assert run(["simulate", str(tmp_path / "a.png"), *words, "--out", str(tmp_path / "a.npz")]) == 0
+    assert (tmp_path / "a.png").read_bytes() == before
+    assert (tmp_path / "a.preview.png").exists()
+    np.savez(tmp_path / "b.npz", x=np.zeros((2, 8, 8)))
+    assert run(["simulate", str(tmp_path / "b.npz"), *words, "--out", str(tmp_path / "b.npz")]) == 2
+    assert "which would be lost" in capsys.readouterr().err
+
+
+def test_one_picture_in_an_array_is_one_picture(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).random((16, 16)))
+    assert run(["simulate", str(tmp_path / "a.npy"), "--operator", "identity", "--out", str(tmp_path / "y.npz")]) == 0
+    assert "measured 1 of 1 x 16 x 16" in capsys.readouterr().out
+
+
+def test_what_is_encoded_has_the_size_of_the_run_and_any_depth(trained, tmp_path, capsys):
+    for name, size in (("small", 8), ("large", 16)):
+        for k in range(3):
+            (tmp_path / name).mkdir(exist_ok=True)
+            pixels = np.random.default_rng(k).integers(0, 255, (size, size, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{k}.png")
+    words = ["sample", str(trained / "ppca"), "--batch-size", "2", "--out", str(tmp_path / "z.npz")]
+    assert run([*words, "--encode", str(tmp_path / "small")]) == 0
+    x = read_arrays(tmp_path / "z.npz")["x"]
+    assert x.shape == (3, 1, 8, 8)
+    assert x.max() < 400  # in the pictures' own units, not the run's 0 .. 65535
+    assert run([*words, "--encode", str(tmp_path / "large")]) == 2
+    assert "not resized silently" in capsys.readouterr().err
+
+
+def test_other_data_cannot_be_resumed_with(trained, tmp_path, capsys):
+    x = read_arrays(trained / "x.npz")["x"]
+    np.savez(tmp_path / "x.npz", x=x)
+    words = ["train", "vae", "--data", str(tmp_path / "x.npz"), "--out", str(tmp_path / "run"), "--tracker", "none"]
+    small = ["--width", "8", "--images", "64", "--batch-size", "32", "--preview-every", "0"]
+    assert run([*words, *small]) == 0
+    np.savez(tmp_path / "x.npz", x=65535 - x)
+    assert run([*words, *small, "--resume"]) == 2
+    assert "whose events or ranges are others" in capsys.readouterr().err
+
+
+def test_an_option_that_equals_its_default_was_given_all_the_same(trained, tmp_path, capsys):
+    words = ["--data", str(trained / "x.npz"), "--tracker", "none", "--preview-every", "0", "--images", "64"]
+    small = [*words, "--batch-size", "32", "--width", "8"]
+    assert run(["train", "vae", *small, "--out", str(tmp_path / "small")]) == 0
+    from oneprior.models.configs import VAEConfig
+
+    default = str(VAEConfig().width)
+    more = ["--from", str(tmp_path / "small"), "--width", default, "--out", str(tmp_path / "more")]
+    assert run(["train", "vae", *words, *more]) == 2
+    assert "cannot be started from" in capsys.readouterr().err
+
+
+def test_on_and_off_in_a_settings_file(trained, tmp_path):
+    (tmp_path / "s.yaml").write_text("compile: off\nchannels_last: on\nimages: 64\nbatch_size: 32\nwidth: 8\n")
+    words = ["--data", str(trained / "x.npz"), "--tracker", "none", "--preview-every", "0"]
+    assert run(["train", "vae", *words, "--config", str(tmp_path / "s.yaml"), "--out", str(tmp_path / "r")]) == 0
+
+
+def test_a_class_is_the_same_in_python_and_on_the_command_line(tmp_path):
+    from oneprior import Rows, load
+    from oneprior.apps.conditions import read_conditions
+
+    labels = np.array([str(3 * (k % 4)) for k in range(80)])
+    np.savez(tmp_path / "x.npz", x=load_digits().images[:80], labels=labels)
+    words = ["--data", str(tmp_path / "x.npz"), "--label-key", "labels", "--tracker", "none", "--rank", "1"]
+    assert run(["train", "ppca", *words, "--out", str(tmp_path / "run")]) == 0
+    trained = load(tmp_path / "run")
+    assert trained.conditions[0].names == ("0", "3", "6", "9")
+    draws = [
+        trained.prior(told).sample(Rows(3))
+        for told in ({"label": 3}, {"label": "3"}, read_conditions(["label=3"], trained.conditions))
+    ]
+    assert np.array_equal(draws[0], draws[1])
+    assert np.array_equal(draws[0], draws[2])
+
+
+def test_a_home_folder_is_understood(trained, tmp_path, monkeypatch):
+    import oneprior
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run_ = oneprior.train("ppca", data=trained / "x.npz", out="~/run", tracker="none")
+    assert (tmp_path / "run" / "config.json").exists()
+    assert run_.family == "ppca"

@@ -48,7 +48,7 @@ def test_an_eight_bit_picture_and_a_sixteen_bit_prior_agree(films):
 def test_a_measurement_file_is_read_in_the_range_of_the_run(films, capsys):
     y = films / "y.npz"
     assert run(["simulate", str(films / "deep.png"), "--operator", "identity", "--noise", "50", "--out", str(y)]) == 0
-    assert "noise 50; " in capsys.readouterr().out
+    assert "noise 50 of the range 0 .. 65535; " in capsys.readouterr().out
     assert run(["restore", str(films / "run"), "--input", str(y), "--samples", "3", "--out", str(films / "r")]) == 0
     truth = np.asarray(Image.open(films / "deep.png")).astype(float)
     mean = read_arrays(films / "r" / "restoration.npz")["mean"].reshape(8, 8)

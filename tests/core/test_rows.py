@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oneprior.core import Rows
-from oneprior.core.rows import _normal_quantile, _philox
+from oneprior.core import InputError, Rows
+from oneprior.core.rows import _normal_quantile, _philox, _tail_quantile
 
 
 def test_philox_known_answers():
@@ -102,3 +102,17 @@ def test_uniform_integers_and_categorical_follow_their_laws():
 def test_the_same_bits_on_a_gpu():
     cpu, gpu = Rows(64, seed=3).normal(784), Rows(64, seed=3, device="cuda").normal(784)
     assert torch.equal(cpu, gpu.cpu())
+
+
+def test_draws_are_not_repeated_again():
+    rows = Rows(2).repeat(3)
+    assert len(rows.repeat(1)) == 6
+    with pytest.raises(InputError, match="draws of others already"):
+        rows.repeat(2)
+
+
+def test_the_tail_is_the_same_number_whether_it_is_picked_or_masked():
+    p = (torch.arange(0, 2**32, 2**20 + 7, dtype=torch.float64) + 0.5) * 2.0**-32
+    q = p - 0.5
+    masked = torch.where(0.180625 - q * q < 0, _tail_quantile(p, q), _normal_quantile(p))
+    assert torch.equal(masked, _normal_quantile(p))

@@ -34,3 +34,8 @@ def test_errors():
         modes_recovered(torch.zeros(3, 2), torch.zeros(3, 3), 1.0)
     with pytest.raises(InputError, match="needed 0 to 2"):
         label_modes(torch.tensor([3]), 3)
+
+
+def test_a_class_that_is_not_in_the_data_and_not_drawn_costs_nothing():
+    found = label_modes(torch.tensor([0, 1, 0, 1]), 3, frequencies=torch.tensor([0.5, 0.5, 0.0]))
+    assert found.divergence == 0.0

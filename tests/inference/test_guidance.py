@@ -176,3 +176,18 @@ def test_published_settings():
 
 def test_laws_of_the_exact_denoiser():
     check_prior(ClosedFormDenoiser(gaussian(), SCHEDULE))
+
+
+@pytest.mark.parametrize("words", ["mask:left", "downsample:2", "identity"])
+@pytest.mark.parametrize("covariance", [DataCovariance(), MixtureCovariance(mixture()), JacobianCovariance()], ids=str)
+def test_a_guided_denoiser_is_a_denoiser_at_any_times_and_draws(words, covariance):
+    prior = ClosedFormDenoiser(gaussian(), SCHEDULE)
+    guided = MMPS(covariance)(prior, evidence(gaussian(), words))
+    x = Rows(6, seed=9).normal(*SHAPE)
+    times = torch.tensor([0.2, 0.5, 0.5, 0.7, 0.2, 0.9], dtype=torch.float32)
+    together = guided.denoise(x, times)
+    for k, t in enumerate(times):
+        alone = guided.denoise(x, t)[k]  # row k has measurement k % 3 in both
+        assert torch.allclose(together[k], alone, atol=1e-4)
+    assert not torch.allclose(guided.denoise(x[:1].repeat(2, 1, 1, 1), times[0])[0], guided.denoise(
+        x[:1].repeat(2, 1, 1, 1), times[0])[1])  # fmt: skip

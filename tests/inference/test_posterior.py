@@ -122,3 +122,14 @@ def test_intervals_lie_between_order_statistics():
     assert (float(low), float(high)) == (1.0, 37.0)
     with pytest.raises(InputError, match="19, 39 or 99"):
         Draws(x[:16], "", True).interval(0.9)
+
+
+def test_the_closed_form_goes_beyond_dense_matrices_without_an_evidence(monkeypatch):
+    posterior = bayes(push(StandardNormal((5,)), linear_decoder(), SHAPE), evidence(words="identity"))
+    *_, dense = ClosedForm().run(posterior, 3, Rows(3))
+    monkeypatch.setattr("oneprior.priors.linear_gaussian.DENSE_LIMIT", 4)
+    *_, iterative = ClosedForm().run(posterior, 3, Rows(3))
+    assert "log_evidence" in dense.diagnostics
+    assert "log_evidence" not in iterative.diagnostics
+    assert torch.allclose(dense.mean(), iterative.mean(), atol=1e-6)
+    assert torch.allclose(dense.x, iterative.x, atol=1e-6)

@@ -250,3 +250,11 @@ class TestPrior:
 def test_settings_that_do_not_belong_together_are_refused():
     with pytest.raises(InputError, match="velocity"):
         make(schedule="flow", parameterisation="edm")
+
+
+@pytest.mark.parametrize("schedule", ["edm", "flow"])
+def test_weights_of_the_clean_event_are_bounded(schedule):
+    model = Diffusion(DiffusionConfig(schedule=schedule, parameterisation="x0", noise="uniform", width=8), (1, 8, 8))
+    t = model.training_times(Rows(4096))
+    snr = (model.schedule.alpha(t) / model.schedule.sigma(t)).square()
+    assert float(snr.max()) <= 1.01 / 0.002**2

@@ -368,3 +368,18 @@ def test_it_learns_two_points():
     nearest = (x[:, None] - points).flatten(2).norm(dim=2)
     assert float((nearest.min(1).values < 0.25).float().mean()) > 0.8
     assert 0.35 < float(nearest.argmin(1).float().mean()) < 0.65
+
+
+def test_a_step_leaves_the_batch_as_it_was():
+    model = GAN(GANConfig(augment="adaptive", width=8), (1, 8, 8))
+    model.prepare(lambda: iter([Batch(torch.randn(8, 1, 8, 8), index=torch.arange(8))]), Rows(8))
+    batch = Batch(torch.randn(8, 1, 8, 8))
+    sum(v.sum() for k, v in model(batch, "critic", Rows(8)).items() if not k.startswith("metric/")).backward()
+    assert not batch.x.requires_grad
+    assert batch.x.grad is None
+
+
+def test_the_published_size_of_r3gan():
+    with torch.device("meta"):
+        model = GAN(GANConfig.r3gan_cifar10(), (3, 32, 32))
+    assert 19e6 < sum(p.numel() for p in model.generator.parameters()) < 22e6

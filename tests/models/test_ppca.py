@@ -154,3 +154,16 @@ def test_mistakes_are_told(digits):
         model.prior(decoder_noise=False)
     with pytest.raises(InputError, match="fit_passes"):
         model(Batch(x[:2]), "all", Rows(2))
+
+
+def test_a_class_with_too_few_rows_is_named(digits):
+    x, labels = digits
+    rows = torch.cat([(labels == 0).nonzero()[:60, 0], (labels == 1).nonzero()[:1, 0]])
+    with pytest.raises(InputError, match="class 1 has 1 rows, too few"):
+        fit(PPCAConfig(components=2, rank=2), x[rows], labels[rows], conditions=(LABEL,))
+
+
+def test_many_directions_of_large_events():
+    x = Rows(220, seed=0).normal(1, 70, 70)
+    model, _ = fit(PPCAConfig(rank=150), x)
+    assert model.prior().basis.shape == (4900, 150)

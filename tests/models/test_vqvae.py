@@ -142,3 +142,18 @@ def test_errors_say_what_is_needed():
         _model().decode_codes(torch.zeros(1, 3, 2, dtype=torch.int64))
     with pytest.raises(InputError, match="top_k"):
         _model().prior(top_k=13)
+
+
+def test_guidance_towards_nothing_is_refused():
+    with pytest.raises(InputError, match="none is given"):
+        _model(LABEL).prior(cfg_scale=2.0)
+
+
+def test_codes_are_exact_under_autocast():
+    model = _model().train()
+    z = torch.randn(4, 3, 2, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model.quantizer(z.bfloat16())
+    assert found.commitment.dtype == torch.float32
+    assert torch.equal(found.z, found.z.float())
+    assert torch.allclose(found.z, model.quantizer.lookup(found.codes), atol=1e-6)

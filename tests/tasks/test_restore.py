@@ -194,3 +194,19 @@ def test_mistakes_are_told():
     y = torch.zeros(1, *SHAPE)
     with pytest.raises(IncompatiblePrior, match="no method restores a GaussianMixturePrior"):
         choose(bayes(mixture(), GaussianLikelihood(y, parse_operator("identity", SHAPE), 0.0).pullback(torch.tanh)))
+
+
+def test_network_calls_are_those_that_were_made_and_a_swapped_law_is_not_called_exact():
+    from oneprior.models.configs.diffusion import DiffusionConfig
+    from oneprior.models.diffusion import Diffusion
+
+    torch.manual_seed(0)
+    prior = Diffusion(DiffusionConfig(width=8, blocks=1, moments_rank=0), SHAPE).eval().prior()
+    given = measurement("mask:left", n=2)
+    before = prior.calls.rows
+    result = restore(prior, given, samples=2, aim="fast", method=HMC(chains=1, warmup=4, leapfrog=2, thin=1))
+    assert result.network_calls == prior.calls.rows - before > 0
+    assert not result.exact
+    assert "probability-flow ODE" in result.diagnostics["law"]
+    plain = restore(push(StandardNormal((16,)), lambda z: z.reshape(-1, *SHAPE), SHAPE), given, samples=2, method=HMC())
+    assert plain.exact

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import torch
@@ -67,12 +67,14 @@ class Outcome:
         outputs: the files and folders that were written.
         figures: numbers worth keeping.
         said: the last line on the screen.
+        whole: whether the outputs are one result: of an earlier one in the folder nothing is left.
     """
 
     folder: Path | None = None
     outputs: tuple[Path, ...] = ()
     figures: Mapping[str, Any] = field(default_factory=dict)
     said: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,8 @@ class Command(ABC):
     """One verb of the command line; its fields are its options and its docstring is its help."""
 
     common: Common = Common()
+    given: ClassVar[frozenset[str]] = frozenset()
+    """Names of the options that were typed or read from a file, where `command_line.parse` made the command."""
 
     @abstractmethod
     def execute(self) -> Outcome:

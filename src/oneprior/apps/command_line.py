@@ -37,20 +37,20 @@ def parse(kind: type[C], words: Sequence[str], prog: str) -> C:
     """
     import tyro
 
-    flags = flags_of(kind)
+    flags, words = flags_of(kind), list(words)
     if not any(word in HELP for word in words):
         _check_names(words, flags, prog)
         words = [*words, *from_file(_config_path(words), flags, _typed(words))]
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(
-                kind, prog=prog, args=list(words), config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)
-            )
+            command = tyro.cli(kind, prog=prog, args=words, config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone))
     except SystemExit as stop:
         if not stop.code:
             raise
         raise Mistake(f"{_one_line(said.getvalue())} (see {prog} --help)") from None
+    object.__setattr__(command, "given", frozenset(_typed(words)))
+    return command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +143,8 @@ def _words(flag: Flag, value: Any) -> list[str]:
     dashed = f"--{flag.name}"
     if isinstance(value, bool) and flag.switch:
         return [dashed if value else "--" + re.sub(r"([^.]+)$", r"no-\1", flag.name)]
+    if isinstance(value, bool):  # YAML's on and off
+        value = "on" if value else "off"
     if not isinstance(value, list):
         return [dashed, str(value)]
     if flag.repeat:

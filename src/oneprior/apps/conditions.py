@@ -66,7 +66,9 @@ def describe(spec: ConditionSpec) -> str:
 
 def _read(spec: ConditionSpec, value: str) -> Any:
     if spec.kind == "class":
-        return [_class(spec, part.strip()) for part in value.split(",")]
+        import torch
+
+        return torch.tensor([_class(spec, part.strip()) for part in value.split(",")])
     if spec.kind == "vector":
         return [_vector(spec, value)]
     tensor = _file(spec, Path(value))

@@ -1,8 +1,9 @@
 """`result.json`: what was typed, with which version and seed, what came out, and how long it took.
 
 A folder may hold the outputs of several commands. The file tells of the last one, and under "earlier" of those before
-it whose outputs still stand. A command that writes the same outputs again replaces its record, and the files of the
-earlier one that it did not write again are removed: nobody finds sample 18 of a restoration that drew 9.
+it whose outputs still stand. A command that writes the same outputs again replaces its record. Where they are one
+result (`Outcome.whole`), files of the earlier one that were not written again are removed: nobody finds sample 18 of a
+restoration that drew 9.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def write(command: Command, outcome: Outcome, words: Sequence[str], seconds: flo
         "seconds": round(seconds, 3),
         "figures": plain(outcome.figures),
     }
-    if earlier := _kept(outcome.folder, state["command"][1], state["outputs"]):
+    if earlier := _kept(outcome.folder, state["outputs"], outcome.whole):
         state["earlier"] = earlier
     draft = path.with_name(f".{NAME}.{os.getpid()}")
     draft.write_text(json.dumps(state, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -76,15 +77,16 @@ def _essence(settings: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any]
     return {"seed": settings["common"]["seed"], **{k: v for k, v in settings.items() if k not in left_out}}
 
 
-def _kept(folder: Path, verb: str, outputs: Sequence[str]) -> list[dict[str, Any]]:
+def _kept(folder: Path, outputs: Sequence[str], whole: bool) -> list[dict[str, Any]]:
     """The records whose outputs still stand; of those that are replaced, the files that were not written again go."""
-    kept, new = [], set(outputs)
+    kept, new = [], {Path(name).name for name in outputs}
     for record in read(folder):
-        if new.isdisjoint(record["outputs"]):
+        old = {Path(name).name for name in record["outputs"]}
+        if new.isdisjoint(old):
             kept.append(record)
-        elif record["command"][1:2] == [verb]:
-            for stale in set(record["outputs"]) - new:
-                (folder / Path(stale).name).unlink(missing_ok=True)
+        elif whole:
+            for stale in old - new:
+                (folder / stale).unlink(missing_ok=True)
     return kept
 
 

@@ -61,7 +61,7 @@ def write_restoration(result: Restoration, folder: Path) -> list[Path]:
     def write(x: Tensor, name: str, form: Geometry) -> None:
         names = [name] if n == 1 else [f"{name}_{k:04d}" for k in range(n)]
         files = write_events(units.to_model(x.cpu()), folder, units, form, names=names)
-        written.extend(files[:1])
+        written.extend(files)
 
     write(result.mean, "mean", geometry)
     write(result.std, "std", exact)

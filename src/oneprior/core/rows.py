@@ -20,10 +20,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from oneprior.core.errors import InputError
+
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
-_CHUNK = 1 << 16  # counters worked on at once: the working set stays in the cache
+_CHUNK = 1 << 16  # counters worked on at once: the working set stays in the processor's cache
+_CHUNK_GPU = 1 << 24  # where every piece costs the start of some hundred kernels
 
 
 class Rows:
@@ -68,6 +71,10 @@ class Rows:
     def device(self) -> torch.device:
         return self.index.device
 
+    @property
+    def _chunk(self) -> int:
+        return _CHUNK if self.device.type == "cpu" else _CHUNK_GPU
+
     def to(self, device: torch.device | str) -> Rows:
         """The same streams, at the same call, on another device."""
         return self._with(self.index.to(device), self.name, self.calls)
@@ -81,7 +88,13 @@ class Rows:
         return self._with(self.index[index], self.name, self.calls)
 
     def repeat(self, draws: int) -> Rows:
-        """draws * n rows, draw-major: draw s of row i has a stream of its own, whatever n and draws are."""
+        """draws * n rows, draw-major: draw s of row i has a stream of its own, whatever n and draws are.
+
+        Raises:
+            InputError: for rows that are draws already, whose streams would meet; take `stream(name)` with other rows.
+        """
+        if draws > 1 and bool((self.index >> 40).any()):
+            raise InputError("these rows are draws of others already (`repeat`), and cannot be repeated again")
         shifted = [self.index + (s << 40) for s in range(draws)]
         return self._with(torch.cat(shifted) if shifted else self.index[:0], self.name, self.calls)
 
@@ -98,7 +111,7 @@ class Rows:
         out = torch.empty(n, blocks, 4, dtype=torch.int64, device=self.device)
         if out.numel():
             block, number = torch.arange(blocks, device=self.device), torch.tensor(call, device=self.device)
-            step = max(1, _CHUNK // blocks)
+            step = max(1, self._chunk // blocks)
             for start in range(0, n, step):
                 index = self.index[start : start + step, None]
                 words = _philox((block, number, index & _MASK, index >> 32), self._key)
@@ -119,9 +132,9 @@ class Rows:
         """Standard normal numbers, of shape (n, *shape), within +-6.3."""
         bits = self.bits(*shape).reshape(-1)
         out = torch.empty(bits.shape, dtype=dtype, device=self.device)
-        for start in range(0, bits.numel(), _CHUNK):
-            piece = bits[start : start + _CHUNK]
-            out[start : start + _CHUNK] = _normal_quantile((piece.to(torch.float64) + 0.5) * 2.0**-32)
+        for start in range(0, bits.numel(), self._chunk):
+            piece = bits[start : start + self._chunk]
+            out[start : start + self._chunk] = _normal_quantile((piece.to(torch.float64) + 0.5) * 2.0**-32)
         return out.reshape(len(self), *shape)
 
     def integers(self, high: int, *shape: int) -> Tensor:
@@ -187,11 +200,17 @@ def _normal_quantile(p: Tensor) -> Tensor:
     q = p - 0.5
     r = 0.180625 - q * q
     x = q * _polynomial(r, _A) / _polynomial(r, _B)
+    if p.device.type != "cpu":  # to find the tail would make the host wait; these are the same numbers
+        return torch.where(r < 0, _tail_quantile(p, q), x)
     (tail,) = torch.nonzero(r < 0, as_tuple=True)
     if tail.numel():
-        r = _minus_log(torch.minimum(p[tail], 1.0 - p[tail])).sqrt() - 1.6  # r <= 5 over the whole range of p
-        x[tail] = torch.sign(q[tail]) * _polynomial(r, _C) / _polynomial(r, _D)
+        x[tail] = _tail_quantile(p[tail], q[tail])
     return x
+
+
+def _tail_quantile(p: Tensor, q: Tensor) -> Tensor:
+    r = _minus_log(torch.minimum(p, 1.0 - p)).sqrt() - 1.6  # <= 5 over the whole range of p
+    return torch.sign(q) * _polynomial(r, _C) / _polynomial(r, _D)
 
 
 def _minus_log(p: Tensor) -> Tensor:

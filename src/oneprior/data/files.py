@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import struct
 import zipfile
 import zlib
@@ -129,7 +130,7 @@ class FolderFiles(Files):
     @classmethod
     def scan(cls, root: Path) -> Self:
         found: list[tuple[str, int, int]] = []
-        folders = [""]
+        folders, visited = [""], {(root.stat().st_dev, root.stat().st_ino)}
         while folders:
             prefix = folders.pop()
             try:
@@ -139,11 +140,18 @@ class FolderFiles(Files):
             for entry in entries:
                 if entry.name.startswith(".") or entry.name == "__MACOSX":
                     continue
-                if entry.is_dir():
-                    folders.append(f"{prefix}{entry.name}/")
-                elif entry.is_file():
+                name = f"{prefix}{entry.name}"
+                try:
                     status = entry.stat()
-                    found.append((f"{prefix}{entry.name}", status.st_size, status.st_mtime_ns))
+                except OSError as error:  # a link that leads nowhere, or in a circle
+                    raise InputError(f"{root / name}: {error.strerror}") from error
+                if stat.S_ISDIR(status.st_mode):
+                    if (place := (status.st_dev, status.st_ino)) in visited:
+                        raise InputError(f"{root / name}: a link to a folder that is read already; remove it")
+                    visited.add(place)
+                    folders.append(f"{name}/")
+                elif stat.S_ISREG(status.st_mode):
+                    found.append((name, status.st_size, status.st_mtime_ns))
         found.sort(key=lambda entry: natural(entry[0]))
         return cls(
             root,

@@ -88,7 +88,18 @@ def choose_reader(files: Files, place: Path, request: Request) -> Reader | None:
         return SeriesReader(files.take(np.asarray(dicom)), request.skip_bad)
     kind = next(iter(kinds))
     chosen = files if kinds[kind] == len(files) else files.filter(lambda name: kind_of(name) is not None)
+    _tell_left_out(files, place, request)
     return FramesReader(chosen.filter(is_frame)) if request.clips and kind == "pictures" else FileReader(chosen, kind)
+
+
+def _tell_left_out(files: Files, place: Path, request: Request) -> None:
+    """A warning of files that look like data and are of no known kind; those of text and tables are notes."""
+    notes = {".txt", ".json", ".csv", ".tsv", ".md", ".yaml", ".yml", ".html", ".pdf", ".db", ".xml", ".log", ".ini"}
+    ends = Counter(Path(name).suffix.lower() for name in files.names if kind_of(name) is None)
+    strange = {end or "no suffix": count for end, count in ends.items() if end not in notes}
+    if strange and not request.key:
+        shown = ", ".join(f"{count} of {end}" for end, count in sorted(strange.items())[:5])
+        warnings.warn(f"{place}: files of other kinds are left out: {shown}", stacklevel=4)
 
 
 def archive_in(place: Path, key: str | None) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from oneprior.core import ConditionSpec, InputError
-from oneprior.data.files import Files
+from oneprior.data.files import Files, natural
 
 Labels = tuple[ConditionSpec, np.ndarray]
 NAME = "label"
@@ -29,7 +29,7 @@ def from_values(values: np.ndarray, what: str, names: Sequence[str] = ()) -> Lab
     if values.ndim == 2 and values.shape[1] == 1 and values.dtype.kind in "biuSU":
         values = values[:, 0]
     if values.ndim == 1 and values.dtype.kind in "biuSU":
-        distinct, code = np.unique(values, return_inverse=True)
+        distinct, code = _sorted(values)
         if names and values.dtype.kind in "iu" and distinct.min() >= 0 and distinct.max() < len(names):
             return _classes(values.astype(np.int64), tuple(names), what)
         shown = tuple(v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in distinct)
@@ -40,6 +40,15 @@ def from_values(values: np.ndarray, what: str, names: Sequence[str] = ()) -> Lab
             raise InputError(f"{what}: some labels are NaN or infinite; mend them, or give labels=False")
         return ConditionSpec(NAME, "vector", (vector.shape[1],)), vector
     raise InputError(f"{what}: labels of shape {values.shape} and type {values.dtype} are not understood")
+
+
+def _sorted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct values in natural order ("2" before "10"), and which one each value is."""
+    distinct, code = np.unique(values, return_inverse=True)
+    if distinct.dtype.kind != "U":
+        return distinct, code.reshape(-1)
+    order = sorted(range(len(distinct)), key=lambda k: natural(str(distinct[k])))
+    return distinct[order], np.argsort(order)[code.reshape(-1)]
 
 
 def from_names(names: Sequence[str], rows: np.ndarray, what: str) -> Labels | None:
@@ -53,7 +62,7 @@ def from_names(names: Sequence[str], rows: np.ndarray, what: str) -> Labels | No
     parents = [name.rpartition("/")[0] for name in names]
     if not all(parents) or len(set(parents)) < 2:
         return None
-    classes, code = np.unique(parents, return_inverse=True)
+    classes, code = _sorted(np.asarray(parents))
     common = _common(list(classes))
     shown = tuple(str(c)[len(common) :] or str(c) for c in classes)
     code = code.reshape(-1).astype(np.int64)

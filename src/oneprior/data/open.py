@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -68,10 +69,14 @@ def open_dataset(
     Raises:
         InputError: names the file, what is wrong with it, and what to do.
     """
+    unused = {"key": key, "label_key": label_key, "slices": slices, "clips": clips, "orientation": orientation}
     if isinstance(path, Dataset):
+        _refuse("a data set that is open already", unused | {"size": size, "channels": channels, "layout": layout})
+        _refuse("a data set that is open already", {"value_range": value_range})
         return path
     plan = Plan(parse_size(size), fit, channels, slices, orientation)
     if isinstance(path, (np.ndarray, Tensor)):
+        _refuse("an array", unused)
         whole = array_dataset(path, layout=layout, value_range=value_range)
         return StoredDataset(whole.source, whole.units, whole.geometry, plan=plan, clip=value_range is not None)
     request = Request(
@@ -94,6 +99,12 @@ def open_dataset(
     if place.is_dir() and hub.is_hub_folder(place):
         return open_hub(hub.load_folder(place), place.name, place, request)
     return _open(place, request)
+
+
+def _refuse(what: str, options: Mapping[str, object]) -> None:
+    """Raises where an option was given that nothing would be done with."""
+    if given := [name for name, value in options.items() if value is not None and value is not False]:
+        raise InputError(f"{what} takes no {', '.join(given)}: do it before, or give the path of the files")
 
 
 def _open(place: Path, request: Request) -> Dataset:

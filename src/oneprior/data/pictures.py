@@ -112,16 +112,37 @@ def _tiff(data: bytes, name: str) -> np.ndarray:
     values = values[None] if channel is None else np.moveaxis(values, channel, 0)
     if values.ndim not in (3, 4):
         raise InputError(f"{name}: a TIFF with axes {axes} {values.shape} is more than one volume; split it")
-    return _over_white(values) if channel is not None and axes[channel] == "S" else values
+    opacity = [int(kind) for kind in page.extrasamples] if channel is not None and axes[channel] == "S" else []
+    if opacity in ([_ASSOCIATED], [_UNASSOCIATED]):
+        values = _over_white(values, associated=opacity == [_ASSOCIATED])
+    return np.ascontiguousarray(_upright(values, int(page.tags.valueof(274, 1))))
 
 
-def _over_white(pixels: np.ndarray) -> np.ndarray:
-    """Lay the last of 2 or 4 samples, opacity, over white; integers keep their type."""
+_ASSOCIATED, _UNASSOCIATED = 1, 2  # TIFF 6.0, tag ExtraSamples: what a further sample is; 0 says nothing
+
+
+def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Obey TIFF's tag Orientation, 1 .. 8: where row 0 and column 0 of what is stored are to be seen."""
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(-1, -2)
+    if orientation in (2, 3, 6, 7):
+        values = values[..., ::-1]
+    return values[..., ::-1, :] if orientation in (3, 4, 7, 8) else values
+
+
+def _over_white(pixels: np.ndarray, *, associated: bool = False) -> np.ndarray:
+    """Lay the last of 2 or 4 samples, opacity, over white; integers keep their type.
+
+    Args:
+        pixels: (2 | 4, ...).
+        associated: whether the colours are multiplied by the opacity already.
+    """
     if len(pixels) not in (2, 4) or pixels.dtype.kind != "u":
         return np.ascontiguousarray(pixels)
     top = float(np.iinfo(pixels.dtype).max)
     opacity = pixels[-1:] / top
-    return np.rint(pixels[:-1] * opacity + top * (1 - opacity)).astype(pixels.dtype)
+    colours = pixels[:-1] * (1.0 if associated else opacity)
+    return np.rint(np.minimum(colours + top * (1 - opacity), top)).astype(pixels.dtype)
 
 
 def _codecs(name: str):

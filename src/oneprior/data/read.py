@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,21 +52,32 @@ def read_event(
     path = Path(path).expanduser()
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
-    plan = Plan(parse_size(size), fit, channels, None, orientation)
+    plan = _plan(size, fit, channels, orientation)
     return _planned(_decode(path, key, row), plan, value_range)
 
 
 def read_events(
-    path: Path | str, dims: int, *, key: str | None = None, channels: Channels | None = None
+    path: Path | str,
+    dims: int,
+    *,
+    wanted: int | None = None,
+    key: str | None = None,
+    most: int | None = None,
+    **options: Any,
 ) -> tuple[Tensor, AffineMap, Geometry]:
     """Read every event of a file: the rows of an array, or the one of anything else.
 
+    An array of `dims` axes is one event, and of two axes more several with channels. With one axis more it is one
+    event if an outer axis is as long as the channels that are wanted (more than one) or if it is a picture whose last
+    axis is 3 or 4 long; else it is several.
+
     Args:
-        path: see `read_event`. An array of `dims` axes is one event; of one axis more, several, or one with channels
-            where the last axis is at most 4 long, or the first unless the events are grey; of two more, several.
+        path: see `read_event`.
         dims: spatial axes of an event.
+        wanted: channels of an event, where they are known.
         key: the array of a .npz.
-        channels: as in `open_dataset`.
+        most: of the rows of an array, no more than these.
+        options: `size`, `fit`, `channels`, `value_range` of `read_event`.
 
     Returns:
         (n, channels, *space), the map and the geometry, as of `read_event`.
@@ -75,18 +87,30 @@ def read_events(
     """
     path = Path(path).expanduser()
     if not (path.is_file() and (path.suffix.lower() == ".npy" or is_npz(path))):
-        return read_event(path, channels=channels, key=key)
+        return read_event(path, key=key, **options)
     values = guarded(str(path), lambda: Decoded(_values(path, key), Geometry())).event
-    few = values.shape[-1] <= 4 or (values.shape[0] <= 4 and channels != "grey")
-    with_channels = values.ndim == dims + 1 and few
-    rows = range(len(values)) if values.ndim > dims and not with_channels else (None,)
-    plan = Plan(None, "resize", channels, None, None)
-    read = [_planned(_row(path, values, row), plan) for row in rows]
+    colours = dims == 2 and values.ndim == 3 and values.shape[-1] in (3, 4) and min(values.shape[:-1]) > 4
+    channels = values.ndim == dims + 1 and wanted != 1 and wanted in (values.shape[0], values.shape[-1])
+    several = values.ndim > dims and not colours and not channels
+    rows = range(min(len(values), most or len(values))) if several else (None,)
+    value_range, plan = options.pop("value_range", None), _plan(**options)
+    read = [_planned(_row(path, values, row), plan, value_range) for row in rows]
     if not read:
         raise InputError(f"{path}: an array of no events, of shape {values.shape}")
-    ends = [units.range for _, units, _ in read]
-    whole = AffineMap.from_range(min(low for low, _ in ends), max(high for _, high in ends), read[0][1].unit)
-    return torch.cat([event for event, _, _ in read]), whole, read[0][2]
+    events, units, geometry = torch.cat([event for event, _, _ in read]), read[0][1], read[0][2]
+    low, high = float(events.min()), float(events.max())
+    if len(read) > 1 and high > low:  # of several, the range is a set's
+        units = map_for(np.dtype(geometry.dtype), low, high, given=value_range, unit=units.unit)
+    return events, units, geometry
+
+
+def _plan(
+    size: Size | str | None = None,
+    fit: Fit = "resize",
+    channels: Channels | None = None,
+    orientation: str | None = None,
+) -> Plan:
+    return Plan(parse_size(size), fit, channels, None, orientation)
 
 
 def _planned(

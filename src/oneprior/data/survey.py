@@ -29,7 +29,8 @@ from oneprior.data.plan import Plan
 from oneprior.data.sources import WORKERS
 
 LIMIT = 16 << 30
-_CHUNK = 8  # files decoded by one task of the pool
+_CHUNK = 8  # small files decoded by one task of the pool
+_SMALL = 1 << 20  # bytes of a decoded event; larger ones are decoded one by one, no more at once than there are threads
 
 
 @dataclass(frozen=True)
@@ -181,9 +182,9 @@ def _survey(reader: Reader, plan: Plan, skip_bad: bool, data: Path | None, cast:
 def _decoded(reader: Reader, plan: Plan, stack: ExitStack) -> Iterator[tuple[int, _Rows | BadFileError]]:
     """(number, rows or the error) in order, decoded by threads a little ahead of the consumer."""
 
-    def work(start: int) -> list[tuple[int, _Rows | BadFileError]]:
+    def work(start: int, many: int) -> list[tuple[int, _Rows | BadFileError]]:
         out: list[tuple[int, _Rows | BadFileError]] = []
-        for i in range(start, min(start + _CHUNK, len(reader))):
+        for i in range(start, min(start + many, len(reader))):
             try:
                 decoded = reader.read(i)
                 out.append((i, _Rows(reader.names[i], *plan.apply(decoded), decoded)))
@@ -193,12 +194,17 @@ def _decoded(reader: Reader, plan: Plan, stack: ExitStack) -> Iterator[tuple[int
                 raise InputError(f"{reader.where(i)}: {error}") from error
         return out
 
+    first = work(0, 1)
+    yield from first
+    large = any(isinstance(read, _Rows) and read.decoded.event.nbytes > _SMALL for _, read in first)
+    first.clear()
+    chunk, most = (1, WORKERS) if large else (_CHUNK, 2 * WORKERS)
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="oneprior-survey")
     stack.callback(pool.shutdown, wait=True, cancel_futures=True)
     ahead: deque = deque()
-    for start in range(0, len(reader), _CHUNK):
-        ahead.append(pool.submit(work, start))
-        if len(ahead) > 2 * WORKERS:
+    for start in range(1, len(reader), chunk):
+        ahead.append(pool.submit(work, start, chunk))
+        if len(ahead) > most:
             yield from ahead.popleft().result()
     while ahead:
         yield from ahead.popleft().result()

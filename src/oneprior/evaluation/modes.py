@@ -72,6 +72,7 @@ def label_modes(
     counts = torch.bincount(labels.reshape(-1), minlength=classes).double()
     data = torch.ones_like(counts) if frequencies is None else frequencies.double().to(counts.device)
     p, q = counts / counts.sum(), data / data.sum()
-    divergence = float(torch.xlogy(p, p / q).sum()) if labels.numel() else float("inf")
+    drawn_from = p > 0
+    divergence = float((p * (p / q).log())[drawn_from].sum()) if labels.numel() else float("inf")
     drawn = labels.numel() if samples is None else samples
     return Modes(int((counts >= at_least).sum()), classes, labels.numel() / max(drawn, 1), divergence)

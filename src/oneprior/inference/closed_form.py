@@ -61,7 +61,7 @@ class ClosedForm(Sampler):
             posterior.events(exact.sample(rows.to(likelihood.y.device), draws)),
             self.name,
             exact=True,
-            diagnostics={"log_evidence": exact.log_evidence},
+            diagnostics={"log_evidence": exact.log_evidence} if exact.has_evidence else {},
             centre=posterior.decode(exact.mean()) if posterior.affine else None,
             spread=exact.covariance_diag().sqrt() if computed else None,
         )

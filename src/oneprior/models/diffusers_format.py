@@ -108,7 +108,8 @@ def push_to_hub(
     """Upload a folder (an export, or a run) to the Hugging Face hub, and return its address.
 
     Args:
-        folder: what is uploaded, all of it.
+        folder: an export, which is uploaded whole; or a run, of which only the finished model is (config.json,
+            card.md, weights): checkpoints, previews and cached latents, which are data in another form, stay here.
         repo_id: "owner/name"; made where it does not exist.
         private: whether only its owner sees a new repository.
         token: of the account; by default the one that `huggingface-cli login` has stored.
@@ -124,7 +125,15 @@ def push_to_hub(
 
     api = HfApi(token=token)
     api.create_repo(repo_id, private=private, exist_ok=True)
-    api.upload_folder(folder_path=str(root), repo_id=repo_id, commit_message=message)
+    finished = [
+        "config.json",
+        "card.md",
+        "model.safetensors",
+        "autoencoder/config.json",
+        "autoencoder/model.safetensors",
+    ]
+    parts = None if (root / "model_index.json").is_file() else finished
+    api.upload_folder(folder_path=str(root), repo_id=repo_id, commit_message=message, allow_patterns=parts)
     return f"https://huggingface.co/{repo_id}"
 
 
@@ -231,6 +240,8 @@ def _diffusion_config(network: Mapping[str, Any], plan: Mapping[str, Any]) -> Di
     if name.startswith("FlowMatch"):
         if plan.get("shift", 1.0) != 1.0 or plan.get("use_dynamic_shifting"):
             raise InputError(f"{name} shifts its noise levels: only shift = 1 can be imported")
+        if plan.get("num_train_timesteps", 1000) != 1000:
+            raise InputError(f"{name} counts {plan['num_train_timesteps']} steps: only 1000 can be imported")
         return DiffusionConfig(schedule="flow", pretrained=kept)
     known = {theirs: ours for ours, theirs in _BETAS.items()}
     schedule = known.get(plan.get("beta_schedule", ""))

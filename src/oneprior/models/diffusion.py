@@ -126,7 +126,7 @@ class Diffusion(Model):
         """The t of each row in a training step, (n,) float64: log-normal noise levels, or uniform t."""
         u = _even(rows.stream("level"))
         if _noise(self.config) == "uniform":
-            return u
+            return u.clamp_min(float(self.schedule.time(torch.tensor(_LEVELS[0], dtype=u.dtype))))
         s = torch.exp(self.config.noise_mean + self.config.noise_std * torch.special.ndtri(u))
         flat = rows.stream("tail").uniform(2, dtype=torch.float64)
         low, high = (self.schedule.time(torch.tensor(level, dtype=u.dtype, device=u.device)) for level in _LEVELS)

@@ -163,7 +163,8 @@ class GAN(Model):
 
     def _see(self, x: Tensor, rows: Rows) -> Tensor:
         """What the critic sees of x; a tensor of its own, so that gradients may stop at it."""
-        return self.augment(x, rows) if bool(self.augmenting) else x.clone()
+        seen = self.augment(x, rows) if bool(self.augmenting) else x
+        return x.clone() if seen is x else seen
 
     def _logits(self, real: Tensor, fake: Tensor, given: Given, rows: Rows, *, together: bool) -> tuple[Tensor, Tensor]:
         """D(real) and D(fake), as one batch where the critic treats rows apart: large batches are faster."""
@@ -352,7 +353,8 @@ def build_networks(
                 event_shape, conditions, **size
             )
         case _:
-            size = {"width": width, "blocks": blocks, "patch": config.patch or default_patch(event_shape)}
+            patch = config.patch or default_patch(event_shape)
+            size = {"width": width, "blocks": blocks, "patch": patch, "growth": config.growth}
             return ConvGenerator(event_shape, conditions, latent=latent, **size), ConvCritic(
                 event_shape, conditions, **size
             )

@@ -168,7 +168,7 @@ class PPCA(ClosedFormModel):
         are certain (then no further pass changes them). Without a law rows belong to the nearest centre, and without
         centres to all components of their class alike."""
         size, total = self.event_shape.numel(), len(self.weight)
-        moments = [HeldOutMoments(size, self.device) for _ in range(total)]
+        moments = [HeldOutMoments(size, self.device, self._most) for _ in range(total)]
         log_prob, count, certain = 0.0, 0, True
         for batch in batches:
             allowed = self._belongs(self._labels(batch))
@@ -190,7 +190,20 @@ class PPCA(ClosedFormModel):
                 moments[k].update(batch.x[place].flatten(1), member[place, k])
         if count < 2:
             raise InputError(f"ppca needs at least 2 rows to fit, got {count}")
+        self._check_rows(moments)
         return moments, log_prob / count, certain
+
+    def _check_rows(self, moments: list[HeldOutMoments]) -> None:
+        """Raises where a class has rows, and none of its components enough of them."""
+        parts = self.config.components
+        for label in range(self.classes):
+            mine = moments[label * parts : (label + 1) * parts]
+            rows = sum(part.total for part in mine)
+            if rows > 0 and not any(part.seen >= 2 and part.total >= 2 for part in mine):
+                raise InputError(
+                    f"class {label} has {rows:.0f} rows, too few for {parts} component(s) of its own, each of which "
+                    "needs 2: give more rows, fewer components, or no labels"
+                )
 
     def _maximise(self, moments: list[HeldOutMoments], ranks: list[int | None] | None) -> list[int | None]:
         """The closed form for each component; the ranks are chosen once, in the first pass, and then stay."""

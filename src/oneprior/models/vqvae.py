@@ -214,9 +214,9 @@ class VQVAE(Model):
             InputError: where the codec was trained without a prior, or a setting is out of its range.
         """
         transformer = self._trained_transformer()
-        network = _Bound(
-            transformer, self.told, bind(condition, self.conditions, self.device), cfg_scale if condition else 1.0
-        )
+        if cfg_scale != 1.0 and not condition:
+            raise InputError(f"cfg_scale {cfg_scale:g} guides towards a condition, and none is given")
+        network = _Bound(transformer, self.told, bind(condition, self.conditions, self.device), cfg_scale)
         law = CausalTokenPrior(
             network, self.config.codes, self.grid, temperature=temperature, top_k=top_k, device=self.device
         )

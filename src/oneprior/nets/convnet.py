@@ -79,9 +79,9 @@ def from_patches(x: Tensor, patch: int, size: torch.Size | tuple[int, ...]) -> T
     return x[(slice(None), slice(None), *[slice(s) for s in size])]
 
 
-def level_widths(width: int, levels: int) -> list[int]:
-    """Channels from the finest level to the coarsest: doubled at each, at most four times the first."""
-    return [width * min(2**k, 4) for k in range(levels)]
+def level_widths(width: int, levels: int, growth: int = 4) -> list[int]:
+    """Channels from the finest level to the coarsest: doubled at each, at most `growth` times the first."""
+    return [width * min(2**k, growth) for k in range(levels)]
 
 
 class ConvGenerator(Generator):
@@ -94,6 +94,7 @@ class ConvGenerator(Generator):
         width: channels at the finest level.
         blocks: residual blocks at each level.
         patch: samples along each axis that the finest level takes at once.
+        growth: most channels, in units of `width`.
     """
 
     def __init__(
@@ -105,12 +106,13 @@ class ConvGenerator(Generator):
         width: int = 32,
         blocks: int = 1,
         patch: int = 1,
+        growth: int = 4,
     ) -> None:
         super().__init__()
         channels, dims = _channels_and_axes(event_shape)
         self.latent, self.patch, self.space = latent, patch, torch.Size(event_shape[1:])
         self.sizes = level_sizes([-(-s // patch) for s in self.space])[::-1]
-        widths = level_widths(width, len(self.sizes))[::-1]
+        widths = level_widths(width, len(self.sizes), growth)[::-1]
         self.given_vector = ConditionVector(conditions, latent)
         self.given_image = ConditionImage(conditions, dims)
         self.basis = nn.Parameter(torch.randn(widths[0], *self.sizes[0]))
@@ -144,12 +146,13 @@ class ConvCritic(Critic):
         width: int = 32,
         blocks: int = 1,
         patch: int = 1,
+        growth: int = 4,
     ) -> None:
         super().__init__()
         channels, dims = _channels_and_axes(event_shape)
         self.patch = patch
         self.sizes = level_sizes([-(-s // patch) for s in event_shape[1:]])
-        widths = level_widths(width, len(self.sizes))
+        widths = level_widths(width, len(self.sizes), growth)
         last = widths[-1]
         self.given_vector = ConditionVector(conditions, last)
         self.given_image = ConditionImage(conditions, dims)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from oneprior.core import ConditionSpec
+from oneprior.core import ConditionSpec, ShapeError
 from oneprior.nets.adversarial import Given
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -69,6 +69,9 @@ class ConditionTokens(nn.Module):
             grid = [min(_GRID, s) for s in spec.shape[1:]]
             told = _POOL[dims](embed(value), grid).flatten(2).transpose(1, 2)  # type: ignore[arg-type]
         elif spec.kind == "tokens":
+            if value.shape[1] != spec.shape[0]:
+                remedy = "Sequences are of one length: pad them as in training."
+                raise ShapeError(f"condition {spec.name!r}", tuple(value.shape), ("n", *spec.shape), remedy)
             told = embed(value)
         else:
             told = embed(value)[:, None]

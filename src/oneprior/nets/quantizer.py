@@ -127,7 +127,8 @@ class Quantizer(nn.Module):
         share = statistics[:, 0] / statistics[:, 0].sum()
         perplexity = torch.special.entr(share).sum().exp()
         codes = codes.reshape(z.shape[0], *z.shape[2:])
-        code = self.lookup(codes).to(z.dtype)
+        z = z.float()  # under autocast too: codes and the commitment to them are too fine for bf16
+        code = self.lookup(codes)
         if keys is not None:
             self._follow(statistics)
             self._restart(vectors, keys, float(statistics[:, 0].sum()))

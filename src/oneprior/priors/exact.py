@@ -34,6 +34,9 @@ class ExactPosterior(ABC):
     def covariance_diag(self) -> Tensor:
         """Var[x | y] entry by entry, (n, *event_shape)."""
 
+    has_evidence: bool = True
+    """Whether `log_evidence` can be had: of one Gaussian under many measurements it cannot."""
+
     @property
     @abstractmethod
     def log_evidence(self) -> Tensor:
@@ -102,6 +105,10 @@ class GaussianPosterior(ExactPosterior):
 
     def mean(self) -> Tensor:
         return (self.prior.mean + self._back(self._solved)).to(self._dtype)
+
+    @property
+    def has_evidence(self) -> bool:  # type: ignore[override]
+        return self._innovation.has_logdet
 
     @property
     def log_evidence(self) -> Tensor:

@@ -105,7 +105,7 @@ class LowRankGaussian(NoisePrior, DensityPrior):
         moments, shape = None, torch.Size()
         for x in batches:
             shape = x.shape[1:]
-            moments = moments or HeldOutMoments(shape.numel(), x.device)
+            moments = moments or HeldOutMoments(shape.numel(), x.device, rank or 0)
             moments.update(x.flatten(1))
         if moments is None:
             raise InputError("PPCA needs at least 2 rows, got none")

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ DENSE_LIMIT = 4096
 
 class Innovation(ABC):
     """Solves with M for the variances it was made with. y is flattened to m reals; rows carry their noise level."""
+
+    has_logdet: ClassVar[bool] = True
 
     @abstractmethod
     def solve(self, r: Tensor, row: Tensor) -> Tensor:
@@ -120,7 +123,7 @@ class _Woodbury(Innovation):
         diagonal = rest * gram + levels[:, None]
         self.inverse = torch.where(diagonal > 0, 1 / diagonal, 0.0)  # (L, m); an empty row of A tells nothing
         self.scaled = seen * variances.sqrt()[:, None]  # (q, m)
-        capacity = torch.einsum("qm,lm,pm->lqp", self.scaled, self.inverse, self.scaled)
+        capacity = torch.stack([(self.scaled * inverse) @ self.scaled.T for inverse in self.inverse])
         capacity.diagonal(dim1=-2, dim2=-1).add_(1.0)
         self.factor = torch.linalg.cholesky(capacity)  # (L, q, q)
         self._logdet = torch.where(diagonal > 0, diagonal, 1.0).log().sum(-1)
@@ -135,11 +138,13 @@ class _Woodbury(Innovation):
             weighted = r * self.inverse
             inner = torch.cholesky_solve((weighted @ self.scaled.T).T, self.factor[0]).T
             return weighted - (inner @ self.scaled) * self.inverse
-        level = self.level(row)
-        inverse = self.inverse[level]
-        weighted = r * inverse
-        inner = torch.cholesky_solve((weighted @ self.scaled.T)[..., None], self.factor[level])[..., 0]
-        return weighted - (inner @ self.scaled) * inverse
+        out, level = torch.empty_like(r), self.level(row)
+        for k in torch.unique(level):  # a factor is q x q: never one for each row
+            here, inverse = level == k, self.inverse[k]
+            weighted = r[here] * inverse
+            inner = torch.cholesky_solve((weighted @ self.scaled.T).T, self.factor[k]).T
+            out[here] = weighted - (inner @ self.scaled) * inverse
+        return out
 
     def logdet(self, row: Tensor) -> Tensor:
         return self._logdet[self.level(row)]
@@ -175,6 +180,8 @@ class _Dense(Innovation):
 
 class _Iterative(Innovation):
     """Solves by conjugate gradients; no determinant."""
+
+    has_logdet = False
 
     def __init__(self, instrument: Instrument, variances: Tensor, rest: Tensor, noise: Tensor) -> None:
         self.instrument, self.variances, self.rest, self.noise = instrument, variances, rest, noise

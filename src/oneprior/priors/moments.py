@@ -129,8 +129,10 @@ def _variance_along(moments: Moments, vectors: Tensor) -> Tensor:
 class HeldOutMoments:
     """Moments of a stream, kept in two parts so that the rank can be chosen: nine rows in ten, and the tenth."""
 
-    def __init__(self, size: int, device: torch.device | str = "cpu") -> None:
-        self.fitted, self.held_out, self.seen = Moments(size, device=device), Moments(size, device=device), 0
+    def __init__(self, size: int, device: torch.device | str = "cpu", rank: int = 0) -> None:
+        carried = max(128, rank)  # directions that are followed where the events are too large for all
+        self.fitted, self.held_out = (Moments(size, carried=carried, device=device) for _ in range(2))
+        self.seen = 0
 
     @property
     def total(self) -> float:

@@ -117,7 +117,7 @@ class Measurement:
         Raises:
             InputError: for an operator that has no words.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
         if not self.operator.spec:
             raise InputError(f"{type(self.operator).__name__} has no words, and the file could not name it")
@@ -155,7 +155,7 @@ class Measurement:
         Raises:
             InputError: where it is missing, damaged, or something else.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         if not path.is_file():
             raise InputError(f"measurement {str(path)!r} does not exist")
         try:

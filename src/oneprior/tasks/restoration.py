@@ -162,17 +162,19 @@ restore = _finished(restore_iter)
 def range_of(run: Run, geometry: Geometry, own: AffineMap) -> AffineMap:
     """What black and white are in a picture that a run is to restore.
 
-    They are those of the run, since the same number is the same grey level in both; but for whole numbers of another
-    type than the run's they are as in the picture's own file: an 8-bit picture given to a prior of 16-bit films is
-    read by its own 0 .. 255.
+    They are those of the run, since the same number is the same grey level in both; but for a picture of whole numbers
+    of another type than the run's they are as in its own file: an 8-bit picture given to a prior of 16-bit films is
+    read by its own 0 .. 255. The numbers of NIfTI and DICOM files are in the units that the files state, whatever type
+    stores them.
 
     Args:
         run: the prior.
         geometry: of the picture; its `dtype` is the type of its numbers.
         own: the range that its file implies.
     """
+    stated = geometry.format in ("nifti", "dicom") or run.geometry.format in ("nifti", "dicom")
     foreign = geometry.dtype.startswith(("uint", "bool")) and geometry.dtype != run.geometry.dtype
-    return own if foreign else run.units
+    return own if foreign and not stated else run.units
 
 
 def _iterate(
@@ -189,8 +191,16 @@ def _iterate(
         raise InputError("a condition is bound when a prior is made: give the run, or run.prior(condition)")
     base = prior.base if isinstance(prior, Tilted) else prior
     measurement = _placed(measurement, base.device)
-    posterior, sampler = choose(bayes(prior, measurement.likelihood), *choice)
+    asked = bayes(prior, measurement.likelihood)
+    posterior, sampler = choose(asked, *choice)
+    counter = getattr(asked.prior, "calls", None)  # networks that count their own calls
+    before = 0 if counter is None else counter.rows
     for state, seconds in _timed(sampler.run(posterior, samples, rows)):
+        if counter is not None:
+            state = replace(state, network_calls=counter.rows - before)
+        if posterior.prior is not asked.prior:
+            law = {"law": "that of the denoiser's probability-flow ODE in few steps, which the method draws from"}
+            state = replace(state, exact=False, diagnostics={**state.diagnostics, **law})
         yield _restoration(state, measurement, seconds)
 
 
@@ -290,7 +300,7 @@ def _joined(parts: list[Restoration], measurement: Measurement) -> Restoration:
         draws=torch.cat([p.draws for p in parts], dim=1),
         mean=torch.cat([p.mean for p in parts]),
         std=torch.cat([p.std for p in parts]),
-        measurement=measurement,
+        measurement=_placed(measurement, parts[0].draws.device),
         network_calls=sum(p.network_calls for p in parts),
         seconds=sum(p.seconds for p in parts),
         diagnostics=diagnostics,

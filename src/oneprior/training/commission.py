@@ -134,6 +134,9 @@ def check_same(commission: Commission) -> None:
         now, then = commission.material.about[name], before.data.get(name)
         if _listed(now) != _listed(then):
             differ[f"data {name}"] = (now, then)
+    now, then = commission.material.about["fingerprint"], before.data.get("fingerprint")
+    if then is not None and now != then and not differ:
+        differ["data"] = (f"{commission.material.about['path']}, whose events or ranges are others", "not")
     if tuple(before.event_shape) != tuple(commission.material.training.event_shape):
         differ["event_shape"] = (tuple(commission.material.training.event_shape), before.event_shape)
     if differ:

@@ -53,10 +53,7 @@ class LossLog:
         for step, names, _ in self._entries:
             for name, value in zip(names, values, strict=False):
                 if not math.isfinite(value):
-                    raise DivergedError(
-                        f"{name} became {value} at step {step}. The last good checkpoint is kept; train from it "
-                        "(--from) with a smaller learning rate, a larger batch, stronger clipping or precision fp32"
-                    )
+                    raise DivergedError(f"{name} became {value} at step {step}")
                 total, count = self._sums.get(name, (0.0, 0))
                 self._sums[name] = (total + value, count + 1)
                 self.newest[name] = value

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oneprior.core import InputError, Rows, ShapeError
+from oneprior.core import DivergedError, InputError, Rows, ShapeError
 from oneprior.data.batch import Batch, Dataset
 from oneprior.models.base import ClosedFormModel, Model
 from oneprior.training.averages import Averages
@@ -146,6 +146,8 @@ class _Fit:
                 between = False
             self._finish()
             yield self._progress(finished=True)
+        except DivergedError as error:
+            raise DivergedError(f"{error}. {self._remedy()}") from None
         finally:
             batches.close()  # type: ignore[attr-defined]
             if between and not self.team.shards:  # the consumer had enough: keep what there is
@@ -154,6 +156,14 @@ class _Fit:
             self.players.release()
             decompile(self.model)
             self.model.eval()
+
+    def _remedy(self) -> str:
+        """What to do after a divergence."""
+        try_this = "a smaller learning rate, a larger batch, stronger clipping or precision fp32"
+        if self.checkpoints and self.checkpoints.newest():
+            return f"The last good checkpoint is kept; train from it (--from {self.folder}) with {try_this}"
+        where = "" if self.folder is None else f" (--out another folder, or remove {self.folder})"
+        return f"There was no checkpoint yet; train again with {try_this}{where}"
 
     def _start(self, resume: bool, prepared: bool) -> None:
         """Everything in its place: statistics of the data or the checkpoint, optimisers, averages."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from oneprior.core import InputError
@@ -91,8 +93,20 @@ def open_material(
         "trained_on": len(training),
         "held_out": len(apart) if apart is not None else 0,
         "skipped": [list(pair) for pair in whole.skipped],
+        "fingerprint": fingerprint(whole),
     }
     return Material(training, apart, about)
+
+
+def fingerprint(data: Dataset, rows: int = 32) -> str:
+    """A hash of the form, the range and some rows of a data set, spread evenly: other data have another."""
+    index = torch.linspace(0, len(data) - 1, min(rows, len(data)), dtype=torch.float64).round().long()
+    state = hashlib.blake2b(digest_size=16)
+    state.update(repr((len(data), tuple(data.event_shape), data.units.range)).encode())
+    batch = data.batch(index)
+    for tensor in (batch.x, *(batch.condition[name] for name in sorted(batch.condition))):
+        state.update(tensor.contiguous().cpu().numpy().tobytes())
+    return state.hexdigest()
 
 
 def reopen_material(about: Mapping[str, Any]) -> Material:
@@ -108,6 +122,8 @@ def reopen_material(about: Mapping[str, Any]) -> Material:
     found = open_material(path, options, **parted)
     if found.about["n"] != about["n"]:
         raise InputError(f"{path} holds {found.about['n']} events now, and held {about['n']} when it was trained on")
+    if found.about["fingerprint"] != about.get("fingerprint", found.about["fingerprint"]):
+        raise InputError(f"{path} holds other events now than when it was trained on")
     return found
 
 

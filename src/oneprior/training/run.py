@@ -80,8 +80,9 @@ class Run:
         """The law that was learned.
 
         Args:
-            condition: tensors with one row each or one for all; for a class also its number or its name, for a vector
-                also a list of numbers.
+            condition: tensors with one row each or one for all, of a class its numbers 0 .. K-1; for a class also its
+                name (the number 7 is the class named "7" where there is one, else class 7), or a list of such; for a
+                vector also a list of numbers.
             options: the family's own (`steps`, `cfg_scale`, ...).
         """
         return self.model.prior(self._told(condition), **options)
@@ -117,7 +118,7 @@ def _tensor(value: Any, spec: ConditionSpec, device: torch.device) -> Tensor:
         return value.to(device)
     if spec.kind == "class":
         values = [value] if isinstance(value, int | str) else list(value)
-        numbers = [spec.names.index(v) if v in spec.names else _number(v, spec) for v in values]
+        numbers = [spec.names.index(str(v)) if str(v) in spec.names else _number(v, spec) for v in values]
         return torch.tensor(numbers, device=device)
     tensor = torch.as_tensor(value, dtype=torch.float32, device=device)
     return tensor if tensor.dim() == len(spec.shape) + 1 else tensor.unsqueeze(0)
@@ -146,7 +147,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Run:
     Raises:
         BadRunError: missing, truncated, foreign, or of a newer version; names the file, the reason and the remedy.
     """
-    folder = Path(path)
+    folder = Path(path).expanduser()
     record = RunRecord.read(folder)
     model = build(record, folder)
     source, state = folder / WEIGHTS, {}
@@ -187,7 +188,7 @@ def save(
         geometry: of these data.
         data: what the card says of them ("path", "licence").
     """
-    folder = Path(path)
+    folder = Path(path).expanduser()
     refuse_existing(folder)
     record = RunRecord(
         family=model.family,

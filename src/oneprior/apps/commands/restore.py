@@ -73,7 +73,7 @@ class Restore(Command):
         said = f"restored {len(measurement)} by {result.method} in {result.seconds:.1f} s"
         if "psnr_mean" in figures:
             said += f", {figures['psnr_mean']:.2f} dB"
-        return Outcome(self.out, (*written, page), figures, said)
+        return Outcome(self.out, (*written, page), figures, said, whole=True)
 
     def _measurement(self, run: Run) -> Measurement:
         from oneprior.core import AffineMap
@@ -96,8 +96,8 @@ class Restore(Command):
                 "--operator mask:left --noise 5% (files of `oneprior simulate` know theirs)"
             )
         channels = {1: "grey", 3: "rgb"}.get(run.event_shape[0]) if len(run.event_shape) == 3 else None
-        dims = len(run.event_shape) - 1
-        y, own, geometry = read_events(self.input, dims, key=self.key, channels=channels)  # type: ignore[arg-type]
+        wanted, *space = run.event_shape
+        y, own, geometry = read_events(self.input, len(space), wanted=wanted, key=self.key, channels=channels)
         units = stated or range_of(run, geometry, own)
         geometry = replace(geometry, dtype=geometry.dtype or run.geometry.dtype)
         return measured(y.float(), operator, self.noise, run.event_shape, units, geometry)

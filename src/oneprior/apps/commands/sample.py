@@ -116,7 +116,7 @@ class Sample(Command):
         told = for_rows(read_conditions(self.condition, run.conditions), rows.index)
         options = self.law.options(run)
         if self.encode is not None:
-            return self._encoded(run, told, options)
+            return self._encoded(run, read_conditions(self.condition, run.conditions), options)
         self._rehearse(run)
         refuse_mixture(self.out, self, ("n", "first", "batch_size"))
         if self.interpolate is not None:
@@ -192,21 +192,39 @@ class Sample(Command):
     def _encoded(self, run: Run, told: Told, options: dict[str, Any]) -> Outcome:
         import torch
 
+        from oneprior.apps.conditions import for_rows
+        from oneprior.core import ShapeError
         from oneprior.data import open_dataset, write_arrays
+        from oneprior.tasks import range_of
 
         if self.out.suffix != ".npz":
             raise Mistake(f"--out {self.out}: latents are written to a .npz")
-        low, high = run.units.range
-        data = open_dataset(self.encode, size=run.event_shape[1:], labels=False, cache=False, value_range=(low, high))
-        x = data.batch(torch.arange(len(data) if self.n is None else min(self.n, len(data)))).x.to(run.model.device)
-        with torch.no_grad():
-            z, again = _there_and_back(run, x, told, options)
-        error = (again - x).square().mean().sqrt() * run.units.scale
-        write_arrays(self.out, z=z, x=run.to_units(again))
-        said = (
-            f"encoded {len(x)}; the decoder gives them back to {float(error):.3g} {run.units.unit} (root mean square)"
-        )
-        return Outcome(self.out.parent, (self.out,), {"n": len(x), "rms": float(error)}, said)
+        channels: Any = {1: "grey", 3: "rgb"}.get(run.event_shape[0]) if len(run.event_shape) == 3 else None
+        data = open_dataset(self.encode, channels=channels, labels=False, cache=False)
+        if data.event_shape != run.event_shape:
+            remedy = "Bring the pictures to the size of the run's events first; they are not resized silently."
+            raise ShapeError(f"--encode {self.encode}", tuple(data.event_shape), tuple(run.event_shape), remedy)
+        units, n = range_of(run, data.geometry, data.units), min(self.n or len(data), len(data))
+        parts: list[tuple[Tensor, Tensor]] = []
+        squares = 0.0
+
+        def grown() -> Iterator[int]:
+            nonlocal squares
+            for start in range(0, n, self.batch_size):
+                index = torch.arange(start, min(start + self.batch_size, n))
+                x = units.to_model(data.units.to_units(data.batch(index).x.double())).float().to(run.model.device)
+                with torch.no_grad():
+                    z, again = _there_and_back(run, x, for_rows(told, index), options)
+                squares += float((again - x).square().sum())
+                parts.append((z.cpu(), units.to_units(again).cpu()))
+                yield start + len(index)
+
+        screen.track(grown(), f"encode with {run.family}", lambda made: made / n)
+        z, again = (torch.cat(part) for part in zip(*parts, strict=True))
+        rms = (squares / again.numel()) ** 0.5 * units.scale
+        write_arrays(self.out, z=z, x=again)
+        said = f"encoded {n}; the decoder gives them back to {rms:.3g} {units.unit} (root mean square)"
+        return Outcome(self.out.parent, (self.out,), {"n": n, "rms": rms}, said)
 
     def _save(self, run: Run, x: Tensor, first: int = 0, columns: int | None = None) -> list[Path]:
         """Write the events, in a folder by their numbers; a sheet of rows that belong together keeps its columns."""

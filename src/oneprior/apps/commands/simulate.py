@@ -25,12 +25,13 @@ class Simulate(Command):
         image: a picture, volume or array; a folder or an array of several gives several measurements.
         operator: name:value:key=value, applied left to right; see `oneprior operators`.
         noise: standard deviation in the units of the measurement, or 5% of the range of values.
-        out: the measurement, .npz; its picture is written beside it.
+        out: the measurement, y.npz; a picture of it, y.preview.png, is written beside it.
         size: of the image: 32 or 80x96; the file's own where not given.
         fit: how it comes to that size.
         channels: grey or rgb; the file's own where not given.
         value_range: the two values that are black and white; by the file's type where not given.
         key: the array of a .npz.
+        dims: spatial axes of the events of an array: 1 for signals, 3 for volumes.
         n: the most images of a folder or array.
     """
 
@@ -43,6 +44,7 @@ class Simulate(Command):
     channels: Literal["grey", "rgb"] | None = None
     value_range: tuple[float, float] | None = None
     key: str | None = None
+    dims: Literal[1, 2, 3] = 2
     n: int = 64
 
     def execute(self) -> Outcome:
@@ -53,27 +55,32 @@ class Simulate(Command):
             raise Mistake("simulate needs --operator, such as --operator downsample:4 (see oneprior operators)")
         if self.out.suffix not in ("", ".npz"):
             raise Mistake(f"simulate writes a .npz (and a picture of it beside): --out {self.out.with_suffix('.npz')}")
+        if self.out.with_suffix(".npz").resolve() == self.image.resolve():
+            raise Mistake(f"--out {self.out} is the image itself, which would be lost; give another name")
         x, units, geometry = self._events()
         rows = Rows(len(x), seed=self.common.seed)
         measurement = simulate(x, list(self.operator), self.noise, rows, units=units, geometry=geometry)
         out = measurement.save(self.out)
         figures = {"n": len(x), "noise_level": float(measurement.noise_level), "operator": measurement.operator.spec}
         said = f"measured {len(x)} of {_shape(x)}: {_shape(measurement.y)} numbers each"
-        said += f", noise {figures['noise_level']:g}; {out}"
-        return Outcome(out.parent, (out, *look(measurement, out.with_suffix(".png"))), figures, said)
+        low, high = units.range
+        said += f", noise {figures['noise_level']:g} of the range {low:g} .. {high:g}; {out}"
+        if float(x.max()) < -0.5 and not self.value_range:
+            said += f"\nthe image reaches {float(units.to_units(x.max())):g} only: is that its --value-range?"
+        return Outcome(out.parent, (out, *look(measurement, out.with_name(f"{out.stem}.preview.png"))), figures, said)
 
     def _events(self) -> tuple[Tensor, AffineMap, Geometry]:
         """The events in [-1, 1], their units and geometry."""
         import torch
 
-        from oneprior.data import open_dataset, read_event
+        from oneprior.data import open_dataset, read_events
 
-        options = {"size": self.size, "fit": self.fit, "channels": self.channels, "key": self.key}
-        if self.image.is_dir() or self.image.suffix.lower() in (".npy", ".npz"):
-            data = open_dataset(self.image, labels=False, cache=False, value_range=self.value_range, **options)
+        options = {"size": self.size, "fit": self.fit, "channels": self.channels, "value_range": self.value_range}
+        if self.image.is_dir():
+            data = open_dataset(self.image, labels=False, cache=False, key=self.key, **options)
             return data.batch(torch.arange(min(self.n, len(data)))).x, data.units, data.geometry
-        event, units, geometry = read_event(self.image, value_range=self.value_range, **options)
-        return units.to_model(event).float(), units, geometry
+        events, units, geometry = read_events(self.image, self.dims, key=self.key, most=self.n, **options)
+        return units.to_model(events).float(), units, geometry
 
 
 def look(measurement: Measurement, path: Path) -> list[Path]:

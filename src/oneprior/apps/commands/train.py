@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -112,7 +112,7 @@ class Train(Command):
     def _states(self) -> Iterator[Progress]:
         from oneprior.training import train_iter
 
-        model, source = changed(self.model), changed(self.source)
+        model, source = changed(self.model, self.given), changed(self.source, self.given)
         return train_iter(
             self.family,
             data=source.pop("data"),
@@ -125,7 +125,7 @@ class Train(Command):
             data_options=source,
             device=str(self.common.torch_device()),
             seed=self.common.seed,
-            **changed(self.training),
+            **changed(self.training, self.given),
         )
 
     def _saved(self) -> str:
@@ -195,12 +195,18 @@ def _docs(kind: type) -> dict[str, str]:
     return {p.arg_name: " ".join((p.description or "").split()) for p in params}
 
 
-def changed(options: Any) -> dict[str, Any]:
-    """The options that are not at their defaults: what was asked for, so that --resume need not be told again."""
+def changed(options: Any, given: Collection[str] = ()) -> dict[str, Any]:
+    """The options that were given or are not at their defaults: --resume and --from need not be told the others again.
+
+    Args:
+        options: a dataclass of `options_of`, or a plain one.
+        given: the names of flags.
+    """
     asked: dict[str, Any] = {}
     for item in dataclasses.fields(options):
         value, (group, _, name) = getattr(options, item.name), item.name.rpartition("__")
-        if value == item.default:
+        flag = item.name.replace("__", ".").replace("_", "-")
+        if value == item.default and flag not in given:
             continue
         if group:
             asked[group] = dataclasses.replace(asked.get(group, getattr(options.like, group)), **{name: value})

@@ -42,16 +42,16 @@ from oneprior.priors.mixture import ClosedFormDenoiser, GaussianMixturePrior
 class Beliefs(ABC):
     """p(x0 | x_t, y) of the rows of one likelihood, made once and asked at every t; without a likelihood, p(x0 | x_t).
 
-    Under a likelihood one time t () serves all rows.
+    Under a likelihood one time t () serves all rows; `GuidedDenoiser` asks for each time by itself.
     """
 
     @abstractmethod
-    def mean(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """E[x0 | x_t, y]; (n, *event_shape), t () -> (n, *event_shape)."""
+    def mean(self, x_t: Tensor, t: Tensor, row: Tensor) -> Tensor:
+        """E[x0 | x_t, y]; (n, *event_shape), t (), and the row of the likelihood for each, (n,)."""
 
     @abstractmethod
     def draw(self, x_t: Tensor, t: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-        """A draw from p(x0 | x_t, y), and its mean, both (n, *event_shape)."""
+        """A draw from p(x0 | x_t, y), and its mean, both (n, *event_shape), for the likelihood's rows in order."""
 
 
 class Covariance(ABC):
@@ -189,11 +189,11 @@ class _SpectralBeliefs(Beliefs):
         schedule = self.prior.schedule
         return self.moments.posterior_covariance(schedule.alpha(t), schedule.sigma(t))
 
-    def mean(self, x_t: Tensor, t: Tensor) -> Tensor:
+    def mean(self, x_t: Tensor, t: Tensor, row: Tensor) -> Tensor:
         estimate = self.prior.denoise(x_t, t)
         if self.lens is None:
             return estimate
-        covariance, row = self._covariance(t), torch.arange(len(x_t), device=x_t.device)
+        covariance = self._covariance(t)
         solved = self.lens.innovation(covariance).solve(self.lens.gap(estimate, row), row)
         return estimate + self.lens.pull(covariance, solved, x_t)
 
@@ -219,7 +219,7 @@ class _MixtureBeliefs(Beliefs):
         self.prior, self.mixture = prior, mixture
         self.lenses = None if likelihood is None else [_Lens(c, likelihood) for c in mixture.components]
 
-    def _parts(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, list[Spectral], Tensor]:
+    def _parts(self, x_t: Tensor, t: Tensor, row: Tensor) -> tuple[Tensor, list[Spectral], Tensor]:
         """Log weights (n, K) given x_t and y, the components' covariances, and their means given x_t and y,
         (K, n, *event_shape)."""
         alpha, sigma = self.prior.schedule.alpha(t), self.prior.schedule.sigma(t)
@@ -229,7 +229,6 @@ class _MixtureBeliefs(Beliefs):
         covariances = [c.posterior_covariance(alpha, sigma) for c in self.mixture.components]
         if self.lenses is None:
             return log_weights, covariances, means
-        row = torch.arange(len(x_t), device=x_t.device)
         moved, evidence = [], []
         for lens, covariance, mean in zip(self.lenses, covariances, means, strict=True):
             gap, innovation = lens.gap(mean, row), lens.innovation(covariance)
@@ -238,12 +237,12 @@ class _MixtureBeliefs(Beliefs):
             moved.append(mean + lens.pull(covariance, solved, mean))
         return (log_weights + torch.stack(evidence, 1)).log_softmax(1), covariances, torch.stack(moved)
 
-    def mean(self, x_t: Tensor, t: Tensor) -> Tensor:
-        log_weights, _, means = self._parts(x_t, t)
+    def mean(self, x_t: Tensor, t: Tensor, row: Tensor) -> Tensor:
+        log_weights, _, means = self._parts(x_t, t, row)
         return _average(log_weights, means)
 
     def draw(self, x_t: Tensor, t: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-        log_weights, covariances, means = self._parts(x_t, t)
+        log_weights, covariances, means = self._parts(x_t, t, torch.arange(len(x_t), device=x_t.device))
         choice = rows.categorical(log_weights)
         normal = rows.normal(*self.prior.event_shape).to(x_t)
         noise = None if self.lenses is None else rows.normal(self.lenses[0].instrument.size)
@@ -269,8 +268,8 @@ class _JacobianBeliefs(Beliefs):
     def __init__(self, prior: DenoisingPrior, likelihood: GaussianLikelihood, settings: JacobianCovariance) -> None:
         self.prior, self.likelihood, self.settings = prior, likelihood, settings
 
-    def mean(self, x_t: Tensor, t: Tensor) -> Tensor:
-        schedule, likelihood = self.prior.schedule, self.likelihood
+    def mean(self, x_t: Tensor, t: Tensor, row: Tensor) -> Tensor:
+        schedule, likelihood = self.prior.schedule, self.likelihood.take(row)
         operator = likelihood.linear_operator
         scale = schedule.sigma(t).square() / schedule.alpha(t).clamp_min(1e-6)
         with torch.enable_grad():
@@ -317,24 +316,25 @@ class _FusedBeliefs(Beliefs):
         self.prior, self.likelihood = prior, likelihood
         self.alone = None if isinstance(covariance, JacobianCovariance) else covariance.beliefs(prior, None)
 
-    def fuse(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def fuse(self, x_t: Tensor, t: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
         """x and t at which the denoiser is to be asked: (n, *event_shape), (n,)."""
-        schedule, level = self.prior.schedule, self.likelihood.noise_level.expand(len(x_t)).to(x_t)
+        schedule, likelihood = self.prior.schedule, self.likelihood.take(row)
+        level = likelihood.noise_level.expand(len(x_t)).to(x_t)
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         least = schedule.noise_level(torch.zeros((), dtype=x_t.dtype, device=x_t.device)).clamp_min(1e-4)
         level = torch.maximum(level, least)
         precision = alpha.square() / sigma.square() + level**-2
-        look = (x_t * (alpha / sigma.square()) + self.likelihood.y * per_row(level**-2, x_t)) / per_row(precision, x_t)
+        look = (x_t * (alpha / sigma.square()) + likelihood.y * per_row(level**-2, x_t)) / per_row(precision, x_t)
         time = schedule.time(torch.maximum(precision.rsqrt(), least))
         return look * per_row(schedule.alpha(time), x_t), time
 
-    def mean(self, x_t: Tensor, t: Tensor) -> Tensor:
-        return self.prior.denoise(*self.fuse(x_t, t))
+    def mean(self, x_t: Tensor, t: Tensor, row: Tensor) -> Tensor:
+        return self.prior.denoise(*self.fuse(x_t, t, row))
 
     def draw(self, x_t: Tensor, t: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         if self.alone is None:
             raise IncompatiblePrior("the Jacobian gives products with the covariance, not its root: it cannot draw")
-        return self.alone.draw(*self.fuse(x_t, t), rows)
+        return self.alone.draw(*self.fuse(x_t, t, torch.arange(len(x_t), device=x_t.device)), rows)
 
 
 def _average(log_weights: Tensor, values: Tensor) -> Tensor:

@@ -30,15 +30,16 @@ from oneprior.priors.diffusion.schedule import DenoisingPrior
 
 
 class GuidedDenoiser(DenoisingPrior):
-    """E[x | x_t, y] as a denoiser, for batches of a multiple of the likelihood's rows (draw-major).
+    """E[x | x_t, y] as a denoiser; row i of a batch has measurement i % n, which is draw-major order.
 
     Args:
         prior: the denoiser that is conditioned.
         beliefs: of the rows of one likelihood.
+        rows: n, how many these are.
     """
 
-    def __init__(self, prior: DenoisingPrior, beliefs: Beliefs) -> None:
-        self.prior, self.beliefs = prior, beliefs
+    def __init__(self, prior: DenoisingPrior, beliefs: Beliefs, rows: int) -> None:
+        self.prior, self.beliefs, self.rows = prior, beliefs, rows
         self.event_shape, self.schedule = prior.event_shape, prior.schedule
         self.sampler, self.moments = prior.sampler, None
 
@@ -47,7 +48,14 @@ class GuidedDenoiser(DenoisingPrior):
         return self.prior.device
 
     def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
-        return self.beliefs.mean(x_t, torch.as_tensor(t).to(x_t))
+        t, row = torch.as_tensor(t).to(x_t), torch.arange(len(x_t), device=x_t.device) % self.rows
+        if t.dim() == 0:
+            return self.beliefs.mean(x_t, t, row)
+        out, (times, which) = torch.empty_like(x_t), torch.unique(t, return_inverse=True)
+        for k, time in enumerate(times):
+            (place,) = (which == k).nonzero(as_tuple=True)
+            out[place] = self.beliefs.mean(x_t[place], time, row[place])
+        return out
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class MMPS:
     def __call__(self, prior: DenoisingPrior, likelihood: Likelihood) -> GuidedDenoiser:
         if not isinstance(likelihood, GaussianLikelihood) or not likelihood.linear:
             raise IncompatiblePrior("moment matching needs a linear operator and Gaussian noise")
-        return GuidedDenoiser(prior, make_beliefs(prior, likelihood, self.covariance))
+        return GuidedDenoiser(prior, make_beliefs(prior, likelihood, self.covariance), likelihood.rows)
 
 
 _SAMPLER = Ancestral(steps=50)

@@ -77,6 +77,7 @@ class EllipticalSlice(Sampler):
                 continue
             trace.append(value.reshape(chains, n))
             if (step - self.warmup) % self.thin == self.thin - 1:
+                calls += many.n
                 kept.append(posterior.events(prior.decode(u).unflatten(0, (chains, n))))
                 states = torch.stack(trace)
                 diagnostics = {"r_hat": split_r_hat(states), "effective_sample_size": effective_sample_size(states)}

@@ -90,6 +90,7 @@ class HMC(Sampler):
                     bad = (adapted.step < _SMALLEST).nonzero().flatten().tolist()
                     raise DivergedError(f"hmc: the step size of rows {bad} fell below {_SMALLEST} at step {step}")
                 continue
+            calls += many.n
             kept = (step - self.warmup) % self.thin == self.thin - 1
             tally.add(point, chance, kept)
             if kept:

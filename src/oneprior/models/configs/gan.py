@@ -14,8 +14,9 @@ class GANConfig:
         network: "conv" (1-D, 2-D, 3-D), "stylegan2" (2-D), "mlp", "goodfellow2014" (the networks of the first paper),
             or "auto": "mlp" for events of up to 100 numbers, else "conv".
         latent: length of z.
-        width: channels at the finest level; they double at each coarser one, up to four times this.
+        width: channels at the finest level; they double at each coarser one, up to `growth` times this.
             For "stylegan2" at the finest level too; up to sixteen times this, at most 512.
+        growth: see `width` ("conv"); 1 keeps as many channels at all levels.
         blocks: residual blocks at each level ("conv"), hidden layers beyond two ("mlp").
         patch: samples along each axis that the finest level takes at once ("conv"); 0 takes 1 up to 16 samples, else 4.
         mapping_layers: depth of the mapping network ("stylegan2").
@@ -38,6 +39,7 @@ class GANConfig:
     network: Literal["auto", "conv", "mlp", "stylegan2", "goodfellow2014"] = "auto"
     latent: int = 64
     width: int = 32
+    growth: int = 4
     blocks: int = 1
     patch: int = 0
     mapping_layers: int = 2
@@ -87,6 +89,7 @@ class GANConfig:
             "conv",
             latent=64,
             width=768,
+            growth=1,
             blocks=2,
             patch=1,
             gamma=0.05,

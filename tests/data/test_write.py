@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from oneprior.core import AffineMap, Geometry, InputError
+from oneprior.core import AffineMap, Geometry, InputError, replacing
 from oneprior.data import open_dataset, phantoms, read_arrays, read_event, tile, write_arrays, write_events
-from oneprior.data.cache import replacing
 from oneprior.data.ranges import map_for
 
 RNG = np.random.default_rng(3)

@@ -8,7 +8,7 @@ from training.toys import Toy, ToyConfig
 
 from oneprior.core import AffineMap, BadRunError, ConditionSpec, Geometry, InputError
 from oneprior.training import load, save
-from oneprior.training.folder import RunRecord, read_tensors, settings_from, write_tensors, written_at_once
+from oneprior.training.folder import RunRecord, read_tensors, settings_from, write_tensors
 
 
 @pytest.fixture
@@ -119,21 +119,6 @@ def test_nested_settings_come_back():
     config = LDMConfig(vae=VAEConfig(latent=3, spatial=True))
     plain = json.loads(json.dumps(asdict(config)))
     assert settings_from(LDMConfig, plain, "here") == config
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def half():
-        with written_at_once(path) as temporary:
-            temporary.write_text("half of the n")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        half()
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_tied_weights_are_written(tmp_path):

@@ -58,4 +58,4 @@ def test_kill_nine_at_any_moment(tmp_path):
     assert json.loads((cut / "config.json").read_text())["finished"]
     steps = [json.loads(line)["step"] for line in (cut / "metrics.jsonl").read_text().splitlines()]
     assert steps == [*range(1, 101), 100]
-    assert not list(cut.rglob(".*.part"))
+    assert not list(cut.rglob(".*.tmp.*"))

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oneprior.core import ShapeError
+from oneprior.core import ShapeError, replacing
 
 GREY = (125, 132, 142, 255)  # 4:1 against white and against near-black
 
@@ -41,10 +41,9 @@ class Picture:
 
     def save(self, path: str | Path) -> Path:
         """Write the file, making its folder; returns the path."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(self.png)
-        return path
+        with replacing(path) as draft:
+            draft.write_bytes(self.png)
+        return Path(path)
 
 
 def tiles(x: Tensor, *, low: float = -1.0, high: float = 1.0, colours: str = "", clip: bool = False) -> np.ndarray:

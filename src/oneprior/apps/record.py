@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ def write(command: Command, outcome: Outcome, words: Sequence[str], seconds: flo
     """Write `result.json` beside the outputs, all or nothing; returns its path, or None where there are no outputs."""
     if outcome.folder is None:
         return None
-    outcome.folder.mkdir(parents=True, exist_ok=True)
     path = outcome.folder / NAME
     state = {
         "command": ["oneprior", *words],
@@ -40,9 +38,10 @@ def write(command: Command, outcome: Outcome, words: Sequence[str], seconds: flo
     }
     if earlier := _kept(outcome.folder, state["outputs"], outcome.whole):
         state["earlier"] = earlier
-    draft = path.with_name(f".{NAME}.{os.getpid()}")
-    draft.write_text(json.dumps(state, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    draft.replace(path)
+    from oneprior.core import replacing
+
+    with replacing(path) as draft:
+        draft.write_text(json.dumps(state, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
 
 

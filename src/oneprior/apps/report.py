@@ -121,10 +121,11 @@ class Report:
 
     def write(self, path: str | Path) -> Path:
         """Write the page, making its folder; returns the path."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.html(), encoding="utf-8")
-        return path
+        from oneprior.core import replacing
+
+        with replacing(path) as draft:
+            draft.write_text(self.html(), encoding="utf-8")
+        return Path(path)
 
 
 def _render(section: Section) -> str:

@@ -1,4 +1,5 @@
-"""The vocabulary: errors, rows of random numbers, units, geometry, conditions, linear algebra. Imports only torch."""
+"""The vocabulary: errors, rows of random numbers, units, geometry, conditions, linear algebra, whole
+files. Imports only torch."""
 
 from oneprior.core.conditions import ConditionSpec
 from oneprior.core.errors import (
@@ -9,6 +10,7 @@ from oneprior.core.errors import (
     OnePriorError,
     ShapeError,
 )
+from oneprior.core.files import replacing
 from oneprior.core.geometry import Geometry
 from oneprior.core.linear import conjugate_gradient, inner, norm, per_row
 from oneprior.core.rows import Rows
@@ -29,4 +31,5 @@ __all__ = [
     "inner",
     "norm",
     "per_row",
+    "replacing",
 ]

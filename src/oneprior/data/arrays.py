@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from oneprior.core import InputError
-from oneprior.data.cache import cache_path, file_stamp, replacing
+from oneprior.core import InputError, replacing
+from oneprior.data.cache import cache_path, file_stamp
 from oneprior.data.npz import npz_members
 from oneprior.data.sources import MappedArray
 

@@ -1,37 +1,20 @@
-"""Files that are made once and kept: written under another name, renamed when whole.
+"""Files that are made once and kept.
 
-A rename within a folder is atomic, so a reader sees the old file or the new one and never half of one; a process
-killed in between leaves a `.tmp` file and no damage. What is decoded or unpacked lies in `.oneprior-cache` beside the
-data, or under `~/.cache/oneprior` where the data's folder cannot be written. Its name carries a hash of the source's
-sizes and times and of how it was made, so a changed source is decoded again; deleting the folder is always safe.
+What is decoded or unpacked lies in `.oneprior-cache` beside the data, or under `~/.cache/oneprior` where the data's
+folder cannot be written. Its name carries a hash of the source's sizes and times and of how it was made, so a changed
+source is decoded again; deleting the folder is always safe.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 FOLDER = ".oneprior-cache"
 _ABANDONED = 24 * 3600  # seconds
-
-
-@contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside `path`, with the same suffixes, which takes its place when the block ends well."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(4)}.tmp.{path.name}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def cache_path(source: Path, recipe: str, stamp: str, suffix: str, folder: Path | None = None) -> Path:

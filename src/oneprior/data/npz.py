@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from oneprior.core import InputError
-from oneprior.data.cache import replacing
+from oneprior.core import InputError, replacing
 
 
 def write_arrays(path: Path | str, /, **arrays: np.ndarray | Tensor | float | int | str) -> Path:

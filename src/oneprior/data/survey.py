@@ -21,8 +21,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from oneprior.core import Geometry, InputError, ShapeError
-from oneprior.data.cache import replacing
+from oneprior.core import Geometry, InputError, ShapeError, replacing
 from oneprior.data.decoded import BadFileError, Decoded, Reader
 from oneprior.data.npz import read_arrays, write_arrays
 from oneprior.data.plan import Plan

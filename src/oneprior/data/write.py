@@ -26,8 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oneprior.core import AffineMap, Geometry, InputError, ShapeError
-from oneprior.data.cache import replacing
+from oneprior.core import AffineMap, Geometry, InputError, ShapeError, replacing
 from oneprior.data.clips import encode_gif
 from oneprior.data.npz import write_arrays
 from oneprior.data.pictures import encode_picture

@@ -10,7 +10,6 @@ Noise is told in the units of the file ("0.05") or as a share of its value range
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oneprior.core import AffineMap, Geometry, InputError, Rows, ShapeError
+from oneprior.core import AffineMap, Geometry, InputError, Rows, ShapeError, replacing
 from oneprior.likelihoods.gaussian import GaussianLikelihood
 from oneprior.operators.base import LinearOperator, Operator
 from oneprior.operators.grammar import parse_operator
@@ -136,16 +135,8 @@ class Measurement:
         }
         if self.truth is not None:
             arrays["truth"] = self.truth.numpy(force=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with part.open("wb") as file:
-                np.savez_compressed(file, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(path, durable=True) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)
         return path
 
     @classmethod

@@ -87,7 +87,7 @@ class Checkpoints:
         write_tensors(self._path(checkpoint.counters.images), tensors, asdict(checkpoint.counters))
         for path in self.paths()[:-_KEPT]:
             path.unlink(missing_ok=True)
-        for path in self.folder.glob(".*.part"):
+        for path in (*self.folder.glob(".*.tmp.*"), *self.folder.parent.glob(".*.tmp.*")):
             path.unlink(missing_ok=True)
 
     def newest(self) -> Checkpoint | None:

@@ -15,9 +15,7 @@ disk and renamed into place: a process that is killed leaves the old file or the
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -27,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from oneprior.core import AffineMap, BadRunError, ConditionSpec, Geometry
+from oneprior.core import AffineMap, BadRunError, ConditionSpec, Geometry, replacing
 from oneprior.models import FAMILIES
 
 FORMAT = 1
@@ -143,34 +141,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-@contextmanager
-def written_at_once(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`; what is written there becomes `path` in one step, or never."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # safetensors makes its files private
-        yield temporary
-        temporary.chmod(mode)
-        _flush(temporary)
-        os.replace(temporary, path)
-        _flush(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def write_text(path: Path, text: str) -> None:
     """A whole text file, at once."""
-    with written_at_once(path) as temporary:
+    with replacing(path, durable=True) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -183,7 +156,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
             tensor = tensor.clone()
         seen.add(tensor.untyped_storage().data_ptr())
         stored[name] = tensor
-    with written_at_once(path) as temporary:
+    with replacing(path, durable=True) as temporary:
         save_file(stored, temporary, metadata={"oneprior": json.dumps(facts, default=str)})
 
 

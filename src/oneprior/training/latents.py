@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oneprior.core import BadRunError
+from oneprior.core import BadRunError, replacing
 from oneprior.data.batch import Batch, Dataset
-from oneprior.training.folder import write_text, written_at_once
+from oneprior.training.folder import write_text
 from oneprior.training.order import fetched_ahead
 
 
@@ -101,7 +101,7 @@ def encode_dataset(
             yield (int(index[-1]) + 1) / n
         for name, values in files.items():
             values.flush()
-            with written_at_once(folder / f"{name}.npy") as temporary:
+            with replacing(folder / f"{name}.npy") as temporary:
                 (folder / f".{name}.part").replace(temporary)
         facts = {"n": n, "source_shape": list(source.event_shape)}
         for kind, ending in (("told", ".condition"), ("present", ".present")):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oneprior.training.folder import written_at_once
+from oneprior.core import replacing
 
 _SMALLEST = 64  # pixels of a tile's longer side; smaller pictures are enlarged by whole factors
 _CURVE = 64  # height of a drawn curve
@@ -47,7 +47,7 @@ def write_sheet(x: Tensor, path: Path, columns: int | None = None) -> np.ndarray
     from PIL import Image
 
     values = sheet(x, columns)
-    with written_at_once(path) as temporary:
+    with replacing(path) as temporary:
         Image.fromarray(values).save(temporary, format="PNG")
     return values
 

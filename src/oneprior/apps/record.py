@@ -36,7 +36,7 @@ def write(command: Command, outcome: Outcome, words: Sequence[str], seconds: flo
         "seconds": round(seconds, 3),
         "figures": plain(outcome.figures),
     }
-    if earlier := _kept(outcome.folder, state["outputs"], outcome.whole):
+    if earlier := _kept(outcome.folder, state["outputs"], words[0] if outcome.whole else ""):
         state["earlier"] = earlier
     from oneprior.core import replacing
 
@@ -65,7 +65,8 @@ def refuse_mixture(folder: Path, command: Command, free: Sequence[str]) -> None:
     """
     verb, mine = type(command).__name__.lower(), _essence(plain(dataclasses.asdict(command)), free)
     for record in read(folder):
-        if record["command"][1:2] == [verb] and _essence(record["settings"], free) != mine:
+        here = Path(record["settings"].get("out", "")).name == folder.name
+        if here and record["command"][1:2] == [verb] and _essence(record["settings"], free) != mine:
             typed = " ".join(record["command"])
             raise Mistake(f"{folder} holds the outputs of `{typed}`, which would be mixed; give another --out")
 
@@ -76,14 +77,14 @@ def _essence(settings: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any]
     return {"seed": settings["common"]["seed"], **{k: v for k, v in settings.items() if k not in left_out}}
 
 
-def _kept(folder: Path, outputs: Sequence[str], whole: bool) -> list[dict[str, Any]]:
-    """The records whose outputs still stand; of those that are replaced, the files that were not written again go."""
+def _kept(folder: Path, outputs: Sequence[str], whole: str) -> list[dict[str, Any]]:
+    """The records whose outputs still stand; of a replaced one of the verb `whole`, what was not written again goes."""
     kept, new = [], {Path(name).name for name in outputs}
     for record in read(folder):
         old = {Path(name).name for name in record["outputs"]}
         if new.isdisjoint(old):
             kept.append(record)
-        elif whole:
+        elif record["command"][1:2] == [whole]:
             for stale in old - new:
                 (folder / stale).unlink(missing_ok=True)
     return kept

@@ -1,4 +1,4 @@
-"""`oneprior export` and `oneprior import`: runs and diffusers folders; `--push-to-hub` sends a run to the hub."""
+"""`oneprior export` and `oneprior import`: runs and diffusers folders; `--to hub` sends a run to the hub."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def test_what_is_encoded_has_the_size_of_the_run_and_any_depth(trained, tmp_path
     for name, size in (("small", 8), ("large", 16)):
         for k in range(3):
             (tmp_path / name).mkdir(exist_ok=True)
-            pixels = np.random.default_rng(k).integers(0, 255, (size, size, 3), dtype=np.uint8)
+            pixels = np.random.default_rng(k).integers(0, 255, (size, size), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / name / f"{k}.png")
     words = ["sample", str(trained / "ppca"), "--batch-size", "2", "--out", str(tmp_path / "z.npz")]
     assert run([*words, "--encode", str(tmp_path / "small")]) == 0
@@ -174,7 +174,7 @@ def test_what_is_encoded_has_the_size_of_the_run_and_any_depth(trained, tmp_path
     assert x.shape == (3, 1, 8, 8)
     assert x.max() < 400  # in the pictures' own units, not the run's 0 .. 65535
     assert run([*words, "--encode", str(tmp_path / "large")]) == 2
-    assert "not resized silently" in capsys.readouterr().err
+    assert "nothing is resized silently" in capsys.readouterr().err
 
 
 def test_other_data_cannot_be_resumed_with(trained, tmp_path, capsys):
@@ -231,3 +231,72 @@ def test_a_home_folder_is_understood(trained, tmp_path, monkeypatch):
     run_ = oneprior.train("ppca", data=trained / "x.npz", out="~/run", tracker="none")
     assert (tmp_path / "run" / "config.json").exists()
     assert run_.family == "ppca"
+
+
+def test_nothing_that_is_not_ours_is_overwritten_or_littered(trained, tmp_path, capsys):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(mine / "000000.png")
+    y = tmp_path / "y.npz"
+    run(["simulate", str(trained / "x.npz"), "--n", "1", "--operator", "mask:left", "--out", str(y), "--noise", "5%"])
+    before = (mine / "000000.png").read_bytes()
+    ppca = str(trained / "ppca")
+    for words, said in (
+        (["sample", ppca, "--n", "2", "--out", str(mine)], "holds other files already (000000.png)"),
+        (["sample", ppca, "--n", "2", "--out", str(mine / "000000.png")], "no oneprior command here has written"),
+        (["restore", ppca, "--input", str(y), "--out", str(mine)], "holds other files already"),
+        (["restore", ppca, "--input", str(y), "--out", ppca], "holds other files already"),
+        (["restore", ppca, "--input", str(y), "--out", str(mine / "000000.png")], "no oneprior command"),
+        (["simulate", str(mine / "000000.png"), "--operator", "identity", "--out", str(trained / "x.npz")], "no onep"),
+    ):
+        capsys.readouterr()
+        assert run(words) == 2
+        assert said in capsys.readouterr().err
+    assert (mine / "000000.png").read_bytes() == before
+    assert [path.name for path in mine.iterdir()] == ["000000.png"]
+
+
+def test_a_measurement_of_another_range_is_doubted(trained, tmp_path):
+    import oneprior
+    from oneprior.tasks import Measurement
+
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((3, 8, 8)))
+    y = tmp_path / "y.npz"
+    run(["simulate", str(tmp_path / "x.npz"), "--operator", "mask:left", "--noise", "5%", "--out", str(y)])
+    with pytest.warns(UserWarning, match="hardly touch the range they are read by, 0 .. 65535"):
+        oneprior.restore(oneprior.load(trained / "ppca"), y, samples=2)
+    run(
+        [
+            "simulate",
+            str(trained / "x.npz"),
+            "--operator",
+            "mask:left",
+            "--noise",
+            "5%",
+            "--out",
+            str(tmp_path / "z.npz"),
+        ]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        oneprior.restore(oneprior.load(trained / "ppca"), Measurement.load(tmp_path / "z.npz"), samples=2)
+
+
+def test_colours_are_not_dropped_silently(trained, tmp_path, capsys):
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "colour.png")
+    Image.fromarray(np.repeat(pixels[..., :1], 3, -1)).save(tmp_path / "grey.png")
+    how = ["--operator", "identity", "--noise", "5%", "--samples", "2"]
+    words = ["restore", str(trained / "ppca"), *how, "--input"]
+    assert run([*words, str(tmp_path / "colour.png"), "--out", str(tmp_path / "a")]) == 2
+    assert "--channels grey" in capsys.readouterr().err
+    assert run([*words, str(tmp_path / "colour.png"), "--channels", "grey", "--out", str(tmp_path / "a")]) == 0
+    assert run([*words, str(tmp_path / "grey.png"), "--out", str(tmp_path / "b")]) == 0
+    assert run([*words, str(tmp_path), "--out", str(tmp_path / "c")]) == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
+def test_resume_of_nothing_says_so(trained, tmp_path, capsys):
+    words = ["train", "ppca", "--data", str(trained / "x.npz"), "--tracker", "none", "--resume"]
+    assert run([*words, "--out", str(tmp_path / "typo")]) == 0
+    assert "holds no run to resume" in capsys.readouterr().err

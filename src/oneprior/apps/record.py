@@ -71,6 +71,35 @@ def refuse_mixture(folder: Path, command: Command, free: Sequence[str]) -> None:
             raise Mistake(f"{folder} holds the outputs of `{typed}`, which would be mixed; give another --out")
 
 
+def check_place(out: Path, command: Command) -> None:
+    """Raises `Mistake` where writing to `out` would lose or litter what no such command put there.
+
+    A file is replaced only where the `result.json` beside it names it as an output. A folder is new, or empty, or one
+    that the same verb has filled before.
+
+    Args:
+        out: the file or the folder of `--out`.
+        command: the command.
+    """
+    out = out.expanduser()
+    if out.is_dir() or not out.suffix:
+        if out.exists() and not out.is_dir():
+            raise Mistake(f"--out {out} is a file; give a folder")
+        there = sorted(path.name for path in out.iterdir() if path.name[0] != ".") if out.is_dir() else []
+        verb = type(command).__name__.lower()
+        mine = any(
+            r["command"][1:2] == [verb] and Path(r["settings"].get("out", "")).name == out.name for r in read(out)
+        )
+        if there and not mine:
+            raise Mistake(
+                f"--out {out} holds other files already ({', '.join(there[:3])}); give a new or an empty folder"
+            )
+    elif out.exists() and out.name not in {Path(name).name for r in read(out.parent) for name in r["outputs"]}:
+        raise Mistake(
+            f"--out {out} is a file that no oneprior command here has written; give another name, or remove it"
+        )
+
+
 def _essence(settings: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any]:
     """What decides the content of outputs."""
     left_out = {*free, "out", "common"}

@@ -142,7 +142,9 @@ def _render(section: Section) -> str:
             inner = "".join(f"<figure>{_image(p.image, p.caption)}{_caption(p.caption)}</figure>" for p in pictures)
             return f'<div class="gallery">{inner}</div>'
         case Strips(rows, caption):
-            inner = "".join(f"<dt>{_inline(label)}</dt><dd>{_image(image, label)}</dd>" for label, image in rows)
+            inner = "".join(
+                f"<dt>{_inline(label)}</dt><dd>{_image(image, label, 2 * image.width)}</dd>" for label, image in rows
+            )
             return f'<figure class="strips"><dl>{inner}</dl>{_caption(caption)}</figure>'
         case Cards(figures):
             inner = "".join(
@@ -171,11 +173,13 @@ def _table(table: Table) -> str:
     )
 
 
-def _image(image: Image, alt: str) -> str:
+def _image(image: Image, alt: str, most: int = 0) -> str:
+    """An <img>; at most so many pixels wide."""
     data = base64.b64encode(image.png).decode("ascii")
     words = html.escape(re.sub(r"[`*]", "", alt), quote=True)
     size = f'width="{image.width}" height="{image.height}"'
-    return f'<img src="data:image/png;base64,{data}" alt="{words}" {size}>'
+    style = f' style="max-width: min(100%, {most}px)"' if most else ""
+    return f'<img src="data:image/png;base64,{data}" alt="{words}" {size}{style}>'
 
 
 def _caption(text: str) -> str:

@@ -74,10 +74,13 @@ def write_restoration(result: Restoration, folder: Path) -> list[Path]:
 def write_page(result: Restoration, figures: dict[str, Any], path: Path, prior: str) -> Path:
     """The restoration as one self-contained HTML page."""
     strips = panel(result)
-    highest = _highest(result)
+    highest, n = _highest(result), len(result.mean)
+    shown = f", the first {_SHOWN} of {n}" if n > _SHOWN else ""
     rows = [(name.replace("_", " "), _format(value)) for name, value in figures.items()]
     sections: list[report.Section] = [
-        report.Strips(strips, "Each column is one measurement. The deviation is the posterior's, entry by entry."),
+        report.Strips(
+            strips, f"Each column is one measurement{shown}. The deviation is the posterior's, entry by entry."
+        ),
         report.Picture(pictures.colour_bar(0, highest, "posterior deviation")),
         report.Heading("Figures"),
         report.Table(("figure", "value"), rows, _LEGEND),

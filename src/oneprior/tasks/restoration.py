@@ -10,12 +10,14 @@ what is left (`tasks.methods`); its draws come back in the user's units. It neve
 from __future__ import annotations
 
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from inspect import signature
+from pathlib import Path
 from typing import Any, ParamSpec
 
 import torch
@@ -23,7 +25,7 @@ from torch import Tensor
 
 from oneprior.core import AffineMap, Geometry, InputError, Rows, ShapeError, per_row
 from oneprior.inference import Draws, Sampler, bayes
-from oneprior.operators.base import Operator
+from oneprior.operators.base import LinearOperator, Operator
 from oneprior.operators.mask import Mask
 from oneprior.priors.base import Prior
 from oneprior.priors.pushforward import Tilted
@@ -86,7 +88,7 @@ class Restoration:
 
 def restore_iter(
     prior: Prior | Tilted | Run,
-    y: Tensor | Measurement,
+    y: Tensor | Measurement | str | Path,
     operator: str | list[str] | Operator | None = None,
     noise: str | float | Tensor | None = None,
     *,
@@ -104,7 +106,8 @@ def restore_iter(
 
     Args:
         prior: a prior, or a trained run.
-        y: a measurement with all that belongs to it, or its numbers in the user's units, (n, *operator.out_shape).
+        y: a measurement with all that belongs to it, the path of its file, or its numbers in the user's units,
+            (n, *operator.out_shape).
         operator: words or an operator, where y is numbers.
         noise: "0.05" in the units of y, "5%" of the value range, or one level a row (n,), where y is numbers.
         samples: draws a row; 19, 39 or 99 have exact 90 % intervals.
@@ -247,12 +250,14 @@ def _restoration(state: Draws, measurement: Measurement, seconds: float) -> Rest
 
 def _measurement(
     prior: Prior | Tilted | Run,
-    y: Tensor | Measurement,
+    y: Tensor | Measurement | str | Path,
     operator: str | list[str] | Operator | None,
     noise: str | float | Tensor | None,
     units: AffineMap | None,
 ) -> Measurement:
     """y with its instrument, checked against the prior."""
+    if isinstance(y, str | Path):
+        y = Measurement.load(y)
     event_shape = prior.base.event_shape if isinstance(prior, Tilted) else prior.event_shape
     if isinstance(y, Measurement):
         if units is None and isinstance(prior, Run) and y.geometry.dtype:  # it comes from a file
@@ -272,7 +277,28 @@ def _measurement(
     if given.event_shape != event_shape:
         remedy = "A prior restores events of its own size: measure such (oneprior simulate --size), or train another."
         raise ShapeError("what was measured", tuple(given.event_shape), tuple(event_shape), remedy)
+    if isinstance(prior, Run):
+        _doubt_range(given)
     return given
+
+
+def _doubt_range(measurement: Measurement) -> None:
+    """A warning where the values of a measurement hardly touch the range that they are read by."""
+    operator = measurement.operator
+    if not isinstance(operator, LinearOperator):
+        return
+    values = measurement.y if operator.keeps_pixels else measurement.picture()
+    seen = measurement.units.to_model(values.double()).flatten()
+    some = seen[:: 1 + len(seen) // (1 << 20)]
+    low, middle, high = (float(some.quantile(q)) for q in (0.005, 0.5, 0.995))
+    if high < -0.8 or low > 0.8 or high - low < 0.02 or abs(middle) > 3:
+        a, b = (float(measurement.units.to_units(torch.tensor(v))) for v in (low, high))
+        warnings.warn(
+            f"the measurement's values, {a:.4g} .. {b:.4g}, hardly touch the range they are read by, "
+            f"{measurement.units.range[0]:g} .. {measurement.units.range[1]:g}: say which values are black and white "
+            "(units=, --value-range), or take a prior of such pictures",
+            stacklevel=3,
+        )
 
 
 def _rows(measurement: Measurement, seed: int, rows: Rows | None) -> Rows:

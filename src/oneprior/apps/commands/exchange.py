@@ -68,4 +68,8 @@ class Import(Command):
         model = import_diffusers(self.path, size=pair)
         run = save(model, self.out, data={"path": str(self.path)})
         shape = " x ".join(map(str, run.event_shape))
-        return Outcome(self.out, (self.out,), said=f"{run.family} of {shape} events: {self.out}")
+        return Outcome(
+            self.out,
+            (self.out,),
+            said=f"{run.family} of {shape} events, values -1 .. 1 (a diffusers folder knows no units): {self.out}",
+        )

@@ -12,6 +12,7 @@ import tyro
 
 from oneprior.apps import screen
 from oneprior.apps.command import Command, Mistake, Outcome
+from oneprior.apps.record import check_place
 
 if TYPE_CHECKING:
     from oneprior.tasks import Measurement, Restoration
@@ -37,6 +38,7 @@ class Restore(Command):
         condition: name=value, such as label=3; may be repeated.
         batch_size: measurements worked on at once.
         key: the array of a .npz that is no measurement file.
+        channels: grey or rgb, to turn the input into; its own where not given.
         value_range: the two values of the input that are black and white; where not given the run's, but for whole
             numbers of another type than the run's that type's.
     """
@@ -53,6 +55,7 @@ class Restore(Command):
     condition: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     batch_size: int = 64
     key: str | None = None
+    channels: Literal["grey", "rgb"] | None = None
     value_range: tuple[float, float] | None = None
 
     def execute(self) -> Outcome:
@@ -61,6 +64,7 @@ class Restore(Command):
 
         if self.samples < 1 or self.batch_size < 1:
             raise Mistake("--samples and --batch-size must be at least 1")
+        check_place(self.out, self)
         run = load(self.run, device=self.common.torch_device())
         measurement = self._measurement(run)
         states = self._states(run, measurement)
@@ -73,6 +77,8 @@ class Restore(Command):
         said = f"restored {len(measurement)} by {result.method} in {result.seconds:.1f} s"
         if "psnr_mean" in figures:
             said += f", {figures['psnr_mean']:.2f} dB"
+        if figures["misfit"] > 2:
+            said += f"\nmisfit {figures['misfit']:.1f}: the draws do not explain the measurement (about 1 would)"
         return Outcome(self.out, (*written, page), figures, said, whole=True)
 
     def _measurement(self, run: Run) -> Measurement:
@@ -95,9 +101,18 @@ class Restore(Command):
                 f"{self.input} does not say how it was made: give --operator and --noise, such as "
                 "--operator mask:left --noise 5% (files of `oneprior simulate` know theirs)"
             )
-        channels = {1: "grey", 3: "rgb"}.get(run.event_shape[0]) if len(run.event_shape) == 3 else None
         wanted, *space = run.event_shape
-        y, own, geometry = read_events(self.input, len(space), wanted=wanted, key=self.key, channels=channels)
+        if self.input.is_dir() and len(space) == 2:
+            raise Mistake(f"--input {self.input} is a folder: give a picture, or an array of several")
+        y, own, geometry = read_events(self.input, len(space), wanted=wanted, key=self.key, channels=self.channels)
+        if (y.shape[1], wanted) == (3, 1) and bool((y == y[:, :1]).all()):
+            y = y[:, :1]  # grey, stored as RGB
+        if {y.shape[1], wanted} == {1, 3}:
+            kinds = {1: "grey", 3: "rgb"}
+            raise Mistake(
+                f"--input {self.input} is {kinds[y.shape[1]]} and the prior is of {kinds[wanted]} pictures: give "
+                f"--channels {kinds[wanted]} to turn it so, or another prior"
+            )
         units = stated or range_of(run, geometry, own)
         geometry = replace(geometry, dtype=geometry.dtype or run.geometry.dtype)
         return measured(y.float(), operator, self.noise, run.event_shape, units, geometry)

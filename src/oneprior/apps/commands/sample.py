@@ -17,7 +17,7 @@ import tyro
 
 from oneprior.apps import screen
 from oneprior.apps.command import Command, Mistake, Outcome, Stopped
-from oneprior.apps.record import refuse_mixture
+from oneprior.apps.record import check_place, refuse_mixture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,6 +110,7 @@ class Sample(Command):
         from oneprior.training import load
 
         self._check()
+        check_place(self.out, self)
         n = self.n or (2 if self.interpolate else 8 if self.truncation_sheet else 64)
         run = load(self.run, device=self.common.torch_device())
         rows = Rows(range(self.first, self.first + n), seed=self.common.seed)
@@ -138,8 +139,13 @@ class Sample(Command):
 
         import torch
 
+        from oneprior.core import InputError
+
         with tempfile.TemporaryDirectory() as folder:
-            run.save(torch.zeros(1, *run.event_shape), Path(folder) / self.out.name)
+            try:
+                run.save(torch.zeros(1, *run.event_shape), Path(folder) / self.out.name)
+            except InputError as error:
+                raise Mistake(str(error).replace(folder, str(self.out.parent))) from None
 
     def _drawn(self, run: Run, rows: Rows, told: Told, options: dict[str, Any]) -> Outcome:
         import torch
@@ -199,10 +205,11 @@ class Sample(Command):
 
         if self.out.suffix != ".npz":
             raise Mistake(f"--out {self.out}: latents are written to a .npz")
-        channels: Any = {1: "grey", 3: "rgb"}.get(run.event_shape[0]) if len(run.event_shape) == 3 else None
-        data = open_dataset(self.encode, channels=channels, labels=False, cache=False)
+        data = open_dataset(self.encode, labels=False, cache=False)
         if data.event_shape != run.event_shape:
-            remedy = "Bring the pictures to the size of the run's events first; they are not resized silently."
+            remedy = (
+                "Bring the pictures to the size and channels of the run's events first; nothing is resized silently."
+            )
             raise ShapeError(f"--encode {self.encode}", tuple(data.event_shape), tuple(run.event_shape), remedy)
         units, n = range_of(run, data.geometry, data.units), min(self.n or len(data), len(data))
         parts: list[tuple[Tensor, Tensor]] = []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from oneprior.apps.command import Command, Mistake, Outcome
+from oneprior.apps.record import check_place
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,12 +58,14 @@ class Simulate(Command):
             raise Mistake(f"simulate writes a .npz (and a picture of it beside): --out {self.out.with_suffix('.npz')}")
         if self.out.with_suffix(".npz").resolve() == self.image.resolve():
             raise Mistake(f"--out {self.out} is the image itself, which would be lost; give another name")
+        check_place(self.out.with_suffix(".npz"), self)
         x, units, geometry = self._events()
         rows = Rows(len(x), seed=self.common.seed)
         measurement = simulate(x, list(self.operator), self.noise, rows, units=units, geometry=geometry)
         out = measurement.save(self.out)
         figures = {"n": len(x), "noise_level": float(measurement.noise_level), "operator": measurement.operator.spec}
-        said = f"measured {len(x)} of {_shape(x)}: {_shape(measurement.y)} numbers each"
+        first = "the first " if len(x) == self.n else ""
+        said = f"measured {first}{len(x)} of {_shape(x)}: {_shape(measurement.y)} numbers each"
         low, high = units.range
         said += f", noise {figures['noise_level']:g} of the range {low:g} .. {high:g}; {out}"
         if float(x.max()) < -0.5 and not self.value_range:

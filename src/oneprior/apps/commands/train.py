@@ -95,6 +95,8 @@ class Train(Command):
     def execute(self) -> Outcome:
         from oneprior.training import load
 
+        if self.resume and not (self.out / "config.json").exists():
+            screen.say(f"{self.out} holds no run to resume: a new one is started there", error=True)
         try:
             last = screen.track(self._states(), f"train {self.family}", lambda p: p.fraction, words)
         except KeyboardInterrupt:
@@ -104,7 +106,8 @@ class Train(Command):
         run = load(self.out)
         skipped = run.record.data.get("skipped") or []
         figures = {"images": last.images, "steps": last.step, "held_out": last.held_out, **dict(last.losses)}
-        said = f"trained {run.family} on {last.images:,} images: {self.out}"
+        events = run.record.data.get("trained_on", 0)
+        said = f"trained {run.family} on {events:,} events, {last.images:,} drawn: {self.out}"
         if skipped:
             said += f" (skipped {len(skipped)} bad files, see {self.out / 'skipped.txt'})"
         return Outcome(self.out, (self.out,), {**figures, "skipped": len(skipped)}, said)

@@ -225,6 +225,9 @@ def test_samples_that_were_stopped_are_kept(trained, tmp_path, monkeypatch, caps
     assert run(["sample", str(trained), "--n", "20", "--batch-size", "8", "--out", str(out)]) == 130
     assert "8 of 20 samples" in capsys.readouterr().err
     assert len(np.load(out)["x"]) == 8
+    assert record(tmp_path)["figures"] == {"n": 8, "stopped": True}
+    monkeypatch.undo()
+    assert run(["sample", str(trained), "--n", "20", "--out", str(out)]) == 0  # its own file is replaced
 
 
 def test_info_prints_what_the_run_is(trained, capsys):

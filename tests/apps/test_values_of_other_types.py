@@ -66,6 +66,7 @@ def test_python_reads_a_measurement_file_as_the_command_does(films):
     assert np.allclose(result.mean.numpy(), by_command, rtol=1e-4, atol=0.1)
 
 
+@pytest.mark.filterwarnings("ignore:the measurement's values")
 def test_a_stated_range_wins(films):
     y = films / "again.npz"
     run(["simulate", str(films / "deep.png"), "--operator", "identity", "--noise", "50", "--out", str(y)])

@@ -20,7 +20,16 @@ class Mistake(Exception):
 
 
 class Stopped(Exception):
-    """The user stopped the work (Ctrl-C); the message says what is saved. Exit status 130."""
+    """The user stopped the work (Ctrl-C); the message says what is saved. Exit status 130.
+
+    Args:
+        said: the message.
+        outcome: of the part that is saved, for its `result.json`.
+    """
+
+    def __init__(self, said: str, outcome: Outcome | None = None) -> None:
+        super().__init__(said)
+        self.outcome = outcome
 
 
 @dataclass(frozen=True)

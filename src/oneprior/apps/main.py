@@ -67,9 +67,14 @@ def _run(words: Sequence[str]) -> int:
         command = read(words)
     except SystemExit as stop:
         return int(stop.code or 0)
-    outcome = command.execute()
     from oneprior.apps import record
 
+    try:
+        outcome = command.execute()
+    except Stopped as stop:
+        if stop.outcome is not None:
+            record.write(command, stop.outcome, words, time.perf_counter() - start)
+        raise
     path = record.write(command, outcome, words, time.perf_counter() - start)
     if outcome.said:
         print(outcome.said)

@@ -165,8 +165,9 @@ class Sample(Command):
         except KeyboardInterrupt:
             if not parts:
                 raise
-            self._save(run, torch.cat(parts), first=self.first)
-            raise Stopped(f"stopped; {sum(map(len, parts))} of {len(rows)} samples are in {self.out}") from None
+            kept = self._kept(run, torch.cat(parts), {"stopped": True}, first=self.first)
+            said = f"stopped; {sum(map(len, parts))} of {len(rows)} samples are in {self.out}"
+            raise Stopped(said, kept) from None
         seconds = time.perf_counter() - start
         figures = {"samples_per_second": round(len(rows) / seconds, 2)}
         return self._kept(run, torch.cat(parts), figures, first=self.first)

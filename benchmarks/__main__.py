@@ -15,9 +15,19 @@ import torch
 
 from benchmarks.harness import ROOT, Options
 
-NAMES = ("demo", "train", "sampling_speed", "few_steps", "latent_vs_pixel", "parzen", "gan_stability", "tables")
+NAMES = (
+    "demo",
+    "train",
+    "sampling_speed",
+    "few_steps",
+    "latent_vs_pixel",
+    "parzen",
+    "gan_stability",
+    "frechet_speed",
+    "tables",
+)
 
-WITHOUT_DATA = {"demo", "gan_stability", "tables"}
+WITHOUT_DATA = {"demo", "gan_stability", "frechet_speed", "tables"}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,13 +8,14 @@ from typing import Any
 
 from benchmarks.harness import ROOT, Options, cell
 
-ORDER = ("sampling_speed", "few_steps", "latent_vs_pixel", "parzen", "gan_stability", "train")
+ORDER = ("sampling_speed", "few_steps", "latent_vs_pixel", "parzen", "gan_stability", "frechet_speed", "train")
 TITLES = {
     "sampling_speed": "Speed against diffusers",
     "few_steps": "Few network calls",
     "latent_vs_pixel": "Latent against pixel diffusion",
     "parzen": "The Parzen window of 2014",
     "gan_stability": "Stability and diversity of the GANs",
+    "frechet_speed": "The Frechet distance itself",
     "train": "What the runs cost",
 }
 HEAD = """# Benchmarks

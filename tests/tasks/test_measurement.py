@@ -95,3 +95,11 @@ def test_whole_numbers_and_missing_rows_are_understood():
     assert got.y.is_floating_point()
     with pytest.raises(ShapeError, match="measurement y"):
         measured(torch.zeros(2, 1, 9, 9), "identity", 0.1, SHAPE)
+
+
+def test_a_measurement_may_be_told_otherwise():
+    given = simulate(torch.zeros(2, *SHAPE), "identity", 0.1, Rows(2))
+    assert given.told() is given
+    again = given.told(noise=0.5)
+    assert (again.noise_level, again.operator) == (0.5, given.operator)
+    assert again.truth is given.truth

@@ -85,6 +85,17 @@ class Measurement:
         """log p(y | x) of x in [-1, 1]."""
         return GaussianLikelihood(self.y, self.operator, self.noise_level).pullback(self.units)
 
+    def told(
+        self, operator: str | list[str] | Operator | None = None, noise: str | float | Tensor | None = None
+    ) -> Measurement:
+        """The same numbers, said to be made by another operator or with another noise level."""
+        if operator is None and noise is None:
+            return self
+        words = self.operator if operator is None else operator
+        level = self.noise_level if noise is None else noise
+        again = measured(self.y, words, level, self.event_shape, self.units, self.geometry)
+        return replace(again, truth=self.truth)
+
     def take(self, index: Tensor | slice) -> Measurement:
         """Some of the rows."""
         level = self.noise_level

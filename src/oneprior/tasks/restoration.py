@@ -133,6 +133,8 @@ def restore_iter(
     """
     measurement = _measurement(prior, y, operator, noise, units)
     n, rows = len(measurement), _rows(measurement, seed, rows)
+    if isinstance(prior, Run):
+        condition = prior.told(condition)
     parts: list[Restoration] = []
     for start in range(0, n, size := batch or n):
         part = slice(start, start + size)
@@ -262,12 +264,7 @@ def _measurement(
     if isinstance(y, Measurement):
         if units is None and isinstance(prior, Run) and y.geometry.dtype:  # it comes from a file
             units = range_of(prior, y.geometry, y.units)
-        given = y if units is None else replace(y, units=units)
-        if operator is not None or noise is not None:
-            words = y.operator if operator is None else operator
-            level = y.noise_level if noise is None else noise
-            again = measured(y.y, words, level, y.event_shape, given.units, y.geometry)
-            given = replace(again, truth=y.truth)
+        given = (y if units is None else replace(y, units=units)).told(operator, noise)
     else:
         if operator is None or noise is None:
             raise InputError("numbers alone do not say how they were measured: give the operator and the noise")
@@ -290,7 +287,7 @@ def _doubt_range(measurement: Measurement) -> None:
     values = measurement.y if operator.keeps_pixels else measurement.picture()
     seen = measurement.units.to_model(values.double()).flatten()
     some = seen[:: 1 + len(seen) // (1 << 20)]
-    low, middle, high = (float(some.quantile(q)) for q in (0.005, 0.5, 0.995))
+    low, middle, high = some.quantile(some.new_tensor([0.005, 0.5, 0.995])).tolist()
     if high < -0.8 or low > 0.8 or high - low < 0.02 or abs(middle) > 3:
         a, b = (float(measurement.units.to_units(torch.tensor(v))) for v in (low, high))
         warnings.warn(
@@ -309,8 +306,7 @@ def _part_of(condition: Mapping[str, Any] | None, part: slice, n: int) -> Mappin
     """The rows of a condition that belong to a batch; what is one for all stays."""
     if condition is None:
         return None
-    rowwise = {k: isinstance(v, list) or (isinstance(v, Tensor) and v.dim()) for k, v in condition.items()}
-    return {k: v[part] if rowwise[k] and len(v) == n else v for k, v in condition.items()}
+    return {k: v[part] if isinstance(v, Tensor) and v.dim() and len(v) == n else v for k, v in condition.items()}
 
 
 def _joined(parts: list[Restoration], measurement: Measurement) -> Restoration:

@@ -101,7 +101,7 @@ def encode_dataset(
             yield (int(index[-1]) + 1) / n
         for name, values in files.items():
             values.flush()
-            with replacing(folder / f"{name}.npy") as temporary:
+            with replacing(folder / f"{name}.npy", durable=True) as temporary:
                 (folder / f".{name}.part").replace(temporary)
         facts = {"n": n, "source_shape": list(source.event_shape)}
         for kind, ending in (("told", ".condition"), ("present", ".present")):

@@ -160,7 +160,7 @@ class _Fit:
     def _remedy(self) -> str:
         """What to do after a divergence."""
         try_this = "a smaller learning rate, a larger batch, stronger clipping or precision fp32"
-        if self.checkpoints and self.checkpoints.newest():
+        if self.checkpoints and self.checkpoints.paths():
             return f"The last good checkpoint is kept; train from it (--from {self.folder}) with {try_this}"
         where = "" if self.folder is None else f" (--out another folder, or remove {self.folder})"
         return f"There was no checkpoint yet; train again with {try_this}{where}"

@@ -99,13 +99,18 @@ def open_material(
 
 
 def fingerprint(data: Dataset, rows: int = 32) -> str:
-    """A hash of the form, the range and some rows of a data set, spread evenly: other data have another."""
-    index = torch.linspace(0, len(data) - 1, min(rows, len(data)), dtype=torch.float64).round().long()
+    """A hash of the form, the range and some rows of a data set, spread evenly: other data have another.
+
+    The rows are read one by one, and of large events fewer, so that neither memory nor the start suffers.
+    """
+    few = max(2, min(rows, (1 << 24) // data.event_shape.numel()))
+    index = torch.linspace(0, len(data) - 1, min(few, len(data)), dtype=torch.float64).round().long()
     state = hashlib.blake2b(digest_size=16)
     state.update(repr((len(data), tuple(data.event_shape), data.units.range)).encode())
-    batch = data.batch(index)
-    for tensor in (batch.x, *(batch.condition[name] for name in sorted(batch.condition))):
-        state.update(tensor.contiguous().cpu().numpy().tobytes())
+    for one in index.split(1):
+        batch = data.batch(one)
+        for tensor in (batch.x, *(batch.condition[name] for name in sorted(batch.condition))):
+            state.update(tensor.contiguous().cpu().numpy().tobytes())
     return state.hexdigest()
 
 

@@ -85,7 +85,7 @@ class Run:
                 vector also a list of numbers.
             options: the family's own (`steps`, `cfg_scale`, ...).
         """
-        return self.model.prior(self._told(condition), **options)
+        return self.model.prior(self.told(condition), **options)
 
     def to_units(self, x: Tensor) -> Tensor:
         """x in [-1, 1] -> the user's units."""
@@ -103,7 +103,8 @@ class Run:
 
         return write_events(x, path, self.units, self.geometry, **options)
 
-    def _told(self, condition: Mapping[str, Any] | None) -> dict[str, Tensor] | None:
+    def told(self, condition: Mapping[str, Any] | None) -> dict[str, Tensor] | None:
+        """Conditions as `prior` takes them, as tensors with one row each or one for all."""
         if condition is None:
             return None
         specs = {spec.name: spec for spec in self.conditions}

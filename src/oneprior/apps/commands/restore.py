@@ -91,11 +91,7 @@ class Restore(Command):
         if _is_measurement(self.input):
             known = Measurement.load(self.input)
             units = stated or range_of(run, known.geometry, known.units)
-            if operator is None and self.noise is None:
-                return replace(known, units=units)
-            noise = known.noise_level if self.noise is None else self.noise
-            again = measured(known.y, operator or known.operator, noise, known.event_shape, units, known.geometry)
-            return replace(again, truth=known.truth)
+            return replace(known, units=units).told(operator, self.noise)
         if operator is None or self.noise is None:
             raise Mistake(
                 f"{self.input} does not say how it was made: give --operator and --noise, such as "

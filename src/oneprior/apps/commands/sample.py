@@ -114,10 +114,10 @@ class Sample(Command):
         n = self.n or (2 if self.interpolate else 8 if self.truncation_sheet else 64)
         run = load(self.run, device=self.common.torch_device())
         rows = Rows(range(self.first, self.first + n), seed=self.common.seed)
-        told = for_rows(read_conditions(self.condition, run.conditions), rows.index)
-        options = self.law.options(run)
+        asked, options = read_conditions(self.condition, run.conditions), self.law.options(run)
         if self.encode is not None:
-            return self._encoded(run, read_conditions(self.condition, run.conditions), options)
+            return self._encoded(run, asked, options)
+        told = for_rows(asked, rows.index)
         self._rehearse(run)
         refuse_mixture(self.out, self, ("n", "first", "batch_size"))
         if self.interpolate is not None:

@@ -300,3 +300,21 @@ def test_resume_of_nothing_says_so(trained, tmp_path, capsys):
     words = ["train", "ppca", "--data", str(trained / "x.npz"), "--tracker", "none", "--resume"]
     assert run([*words, "--out", str(tmp_path / "typo")]) == 0
     assert "holds no run to resume" in capsys.readouterr().err
+
+
+def test_one_vector_for_all_rows_is_not_cut_with_the_rows(tmp_path):
+    import oneprior
+
+    values = np.random.default_rng(0).random((40, 3))
+    np.savez(tmp_path / "x.npz", x=load_digits().images[:40], labels=values)
+    words = ["--data", str(tmp_path / "x.npz"), "--label-key", "labels", "--tracker", "none", "--preview-every", "0"]
+    small = ["--width", "8", "--images", "64", "--batch-size", "32", "--held-out", "0"]
+    assert run(["train", "vae", *words, *small, "--out", str(tmp_path / "run")]) == 0
+    prior = oneprior.load(tmp_path / "run")
+    import torch
+
+    y = torch.linspace(0, 16, 192).reshape(3, 1, 8, 8)
+    told = {"label": [0.1, 0.2, 0.3]}
+    how = {"samples": 2, "aim": "fast", "method": "elliptical-slice", "condition": told}
+    whole, parts = (oneprior.restore(prior, y, "identity", "20%", batch=b, **how) for b in (None, 1))
+    assert torch.allclose(whole.mean, parts.mean, atol=1e-2)

@@ -55,49 +55,38 @@ def read(folder: Path) -> list[dict[str, Any]]:
         return []
 
 
-def refuse_mixture(folder: Path, command: Command, free: Sequence[str]) -> None:
-    """Raises `Mistake` where a folder holds outputs of the same verb with other settings, which would be mixed.
-
-    Args:
-        folder: where the command is going to write.
-        command: the command.
-        free: settings that may differ.
-    """
-    verb, mine = type(command).__name__.lower(), _essence(plain(dataclasses.asdict(command)), free)
-    for record in read(folder):
-        here = Path(record["settings"].get("out", "")).name == folder.name
-        if here and record["command"][1:2] == [verb] and _essence(record["settings"], free) != mine:
-            typed = " ".join(record["command"])
-            raise Mistake(f"{folder} holds the outputs of `{typed}`, which would be mixed; give another --out")
-
-
-def check_place(out: Path, command: Command) -> None:
-    """Raises `Mistake` where writing to `out` would lose or litter what no such command put there.
+def check_place(out: Path, command: Command, free: Sequence[str] | None = None) -> None:
+    """Raises `Mistake` where writing to `out` would lose, litter or mix what lies there.
 
     A file is replaced only where the `result.json` beside it names it as an output. A folder is new, or empty, or one
-    that the same verb has filled before.
+    that the same verb has filled before; where `free` is given, with the same other settings.
 
     Args:
         out: the file or the folder of `--out`.
         command: the command.
+        free: settings that may differ between commands whose outputs stand in one folder; None for a verb that
+            replaces what it wrote before.
     """
     out = out.expanduser()
-    if out.is_dir() or not out.suffix:
-        if out.exists() and not out.is_dir():
-            raise Mistake(f"--out {out} is a file; give a folder")
-        there = sorted(path.name for path in out.iterdir() if path.name[0] != ".") if out.is_dir() else []
-        verb = type(command).__name__.lower()
-        mine = any(
-            r["command"][1:2] == [verb] and Path(r["settings"].get("out", "")).name == out.name for r in read(out)
-        )
-        if there and not mine:
+    if out.suffix and not out.is_dir():
+        if out.exists() and out.name not in {Path(name).name for r in read(out.parent) for name in r["outputs"]}:
             raise Mistake(
-                f"--out {out} holds other files already ({', '.join(there[:3])}); give a new or an empty folder"
+                f"--out {out} is a file that no oneprior command here has written; give another name, or remove it"
             )
-    elif out.exists() and out.name not in {Path(name).name for r in read(out.parent) for name in r["outputs"]}:
-        raise Mistake(
-            f"--out {out} is a file that no oneprior command here has written; give another name, or remove it"
-        )
+        return
+    if out.exists() and not out.is_dir():
+        raise Mistake(f"--out {out} is a file; give a folder")
+    there = sorted(path.name for path in out.iterdir() if path.name[0] != ".") if out.is_dir() else []
+    verb = type(command).__name__.lower()
+    mine = [r for r in read(out) if r["command"][1:2] == [verb] and Path(r["settings"].get("out", "")).name == out.name]
+    if there and not mine:
+        raise Mistake(f"--out {out} holds other files already ({', '.join(there[:3])}); give a new or an empty folder")
+    if free is None:
+        return
+    for record in mine:
+        if _essence(record["settings"], free) != _essence(plain(dataclasses.asdict(command)), free):
+            typed = " ".join(record["command"])
+            raise Mistake(f"{out} holds the outputs of `{typed}`, which would be mixed; give another --out")
 
 
 def _essence(settings: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import tyro
 
 from oneprior.apps import screen
 from oneprior.apps.command import Command, Mistake, Outcome, Stopped
-from oneprior.apps.record import check_place, refuse_mixture
+from oneprior.apps.record import check_place
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,7 +110,7 @@ class Sample(Command):
         from oneprior.training import load
 
         self._check()
-        check_place(self.out, self)
+        check_place(self.out, self, ("n", "first", "batch_size"))
         n = self.n or (2 if self.interpolate else 8 if self.truncation_sheet else 64)
         run = load(self.run, device=self.common.torch_device())
         rows = Rows(range(self.first, self.first + n), seed=self.common.seed)
@@ -119,7 +119,6 @@ class Sample(Command):
             return self._encoded(run, asked, options)
         told = for_rows(asked, rows.index)
         self._rehearse(run)
-        refuse_mixture(self.out, self, ("n", "first", "batch_size"))
         if self.interpolate is not None:
             return self._walked(run, rows, told, options)
         if self.truncation_sheet:

@@ -44,12 +44,13 @@ minimax game's critic diverges here within 500 steps, in bf16 and in fp32."""
 
 @dataclass(frozen=True)
 class Job:
-    """One run: family, CPU minutes, settings of `oneprior.train`, and the run that has to be there first."""
+    """One run: family, CPU minutes, settings of `oneprior.train`, the run that has to be there first, and the set."""
 
     family: str
     minutes: float
     settings: Mapping[str, Any] = field(default_factory=dict)
     after: str = ""
+    data: str = "fashion"
 
 
 JOBS = {
@@ -63,6 +64,12 @@ JOBS = {
     "vae": Job("vae", 10, {"batch_size": 128}),
     "vqvae": Job("vqvae", 10, {"batch_size": 128}),
     "ppca": Job("ppca", 0),
+    "films": Job("diffusion", 25, {"batch_size": 64, **PIXEL_UNET}, data="films"),
+    "brain": Job("diffusion", 30, {"batch_size": 32, **PIXEL_UNET}, data="brain"),
+    "fashion-labelled": Job("gan", 15, data="fashion-labelled"),
+    "brain-gan": Job("gan", 12, data="brain"),
+    "brain-vae": Job("vae", 6, data="brain"),
+    "brain-ppca": Job("ppca", 0, data="brain"),
 }
 SNAPSHOTS = (1 / 3,)
 """Shares of the budget at which the weights of both diffusions are kept too, as runs/bench/<name>@33."""
@@ -111,6 +118,17 @@ def run(options: Options) -> None:
     record("train", {}, options, table=table, claim="What the runs of the other benchmarks cost.")
 
 
+def _data(name: str, options: Options) -> Any:
+    """What a job is trained on; Fashion-MNIST as the file that the command line would be given."""
+    from benchmarks import sets
+
+    if name == "fashion":
+        return training_file(options)
+    return {"films": sets.film_dataset, "brain": sets.brain_dataset, "fashion-labelled": sets.fashion_dataset}[name](
+        options
+    )
+
+
 def cpu_seconds() -> float:
     """CPU time of this process and of the compilers that it started."""
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -139,7 +157,7 @@ def _train(name: str, options: Options) -> None:
     before = cpu(job.after, options)["total_cpu_minutes"] if job.after else 0.0
     start, progress, marks = time.time(), None, [share for share in SNAPSHOTS if name in ("diffusion", "ldm")]
     _budget_counts_cpu_time()
-    for progress in train_iter(job.family, data=training_file(options), out=path, **settings):
+    for progress in train_iter(job.family, data=_data(job.data, options), out=path, **settings):
         if marks and progress.fraction >= marks[0]:
             _snapshot(path, path.with_name(f"{name}@{round(100 * marks.pop(0))}"))
     cost = cpu_seconds() / 60

@@ -63,3 +63,13 @@ def test_crps_prefers_the_truth():
     for other in (0.5 * u, 2.0 * u, u + 0.5):
         gap = crps(other, x) - exact
         assert float(gap.mean()) > 4 * float(gap.std()) / math.sqrt(len(gap))
+
+
+def test_inside_a_region_only_its_entries_count() -> None:
+    rows = Rows(3, seed=1)
+    x, y = rows.normal(2, 6, 5), rows.normal(2, 6, 5)
+    mask = torch.zeros(1, 1, 6, 5, dtype=torch.bool)
+    mask[..., 1:4, 2:] = True
+    assert torch.allclose(mse(x, y, mask), mse(x[..., 1:4, 2:], y[..., 1:4, 2:]), rtol=1e-12)
+    assert torch.allclose(psnr(x, y, mask=mask), psnr(x[..., 1:4, 2:], y[..., 1:4, 2:]), rtol=1e-12)
+    assert torch.isnan(mse(x, y, torch.zeros_like(mask))).all()

@@ -56,3 +56,13 @@ def test_small_events_are_told():
         ssim(*pair(1, 8, 8))
     with pytest.raises(ShapeError, match="fewer scales"):
         ms_ssim(*pair(1, 64, 64))
+
+
+def test_inside_a_region_the_windows_with_their_middle_in_it_count() -> None:
+    rows = Rows(2, seed=5)
+    x, y = rows.normal(1, 30, 28), rows.normal(1, 30, 28)
+    mask = torch.zeros(1, 1, 30, 28, dtype=torch.bool)
+    mask[..., 8:20, 7:22] = True
+    assert torch.allclose(ssim(x, y, mask=mask), ssim(x[..., 3:25, 2:27], y[..., 3:25, 2:27]), atol=1e-12)
+    everywhere = torch.ones_like(mask)
+    assert torch.allclose(ssim(x, y, mask=everywhere), ssim(x, y), atol=1e-12)

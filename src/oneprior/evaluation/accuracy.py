@@ -18,30 +18,40 @@ from torch import Tensor
 from oneprior.core import InputError, ShapeError
 
 
-def mse(x: Tensor, y: Tensor) -> Tensor:
+def mse(x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean squared error of each row.
 
     Args:
         x: events, (n, *event_shape).
         y: the truth, same shape.
+        mask: which entries count, bool, broadcastable to x; all by default.
 
     Returns:
-        (n,), float64, in squared units of x.
+        (n,), float64, in squared units of x; nan for a row of which nothing counts.
 
     Raises:
         ShapeError: if the shapes differ.
     """
     _same(x, y)
-    return (x.double() - y.double()).flatten(1).square().mean(1)
+    return region_mean((x.double() - y.double()).square(), mask)
 
 
-def psnr(x: Tensor, y: Tensor, data_range: float = 2.0) -> Tensor:
+def region_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The mean of each row over the entries that count, (n, ...) -> (n,); nan where none does."""
+    if mask is None:
+        return values.flatten(1).mean(1)
+    counted = mask.to(values.device).bool().expand(values.shape).flatten(1)
+    return (values.flatten(1) * counted).sum(1) / counted.sum(1)
+
+
+def psnr(x: Tensor, y: Tensor, data_range: float = 2.0, mask: Tensor | None = None) -> Tensor:
     """Peak signal-to-noise ratio of each row, 10 log10(data_range^2 / mse), in decibels.
 
     Args:
         x: events, (n, *event_shape).
         y: the truth, same shape.
         data_range: high - low of the values; 2 for [-1, 1].
+        mask: which entries count, as of `mse`.
 
     Returns:
         (n,), float64; infinite where x equals y.
@@ -51,7 +61,7 @@ def psnr(x: Tensor, y: Tensor, data_range: float = 2.0) -> Tensor:
     """
     if not data_range > 0:
         raise InputError(f"psnr needs data_range > 0, got {data_range}; it is the highest minus the lowest value")
-    return 10.0 * torch.log10(data_range**2 / mse(x, y))
+    return 10.0 * torch.log10(data_range**2 / mse(x, y, mask))
 
 
 def crps(draws: Tensor, x: Tensor) -> Tensor:

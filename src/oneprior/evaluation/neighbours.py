@@ -85,3 +85,24 @@ def radii(x: Tensor, k: int) -> Tensor:
     """The distance of each event to its k-th neighbour in the same set, itself not counted; (n, d) -> (n,)."""
     step = max(1, _CHUNK // len(x))
     return torch.cat([torch.cdist(part, x).kthvalue(k + 1, dim=1).values for part in x.split(step)])
+
+
+def nearest(x: Tensor, among: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+    """The k nearest events of another set.
+
+    Args:
+        x: (n, ...).
+        among: (m, ...), m >= k.
+        k: how many.
+
+    Returns:
+        Distances, float64 and rising, and rows of `among`, int64, each (n, k).
+    """
+    flat, other = x.flatten(1).double(), among.flatten(1).double()
+    if not 1 <= k <= len(other):
+        raise InputError(f"{k} neighbours were asked of a set of {len(other)}")
+    step = max(1, _CHUNK // len(other))
+    found = [torch.cdist(part, other).topk(k, dim=1, largest=False) for part in flat.split(step)]
+    if not found:
+        return flat.new_empty(0, k), torch.empty(0, k, dtype=torch.int64, device=flat.device)
+    return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])

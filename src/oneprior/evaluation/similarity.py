@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from oneprior.core import InputError, ShapeError
+from oneprior.evaluation.accuracy import region_mean
 
 WINDOW, DEVIATION = 11, 1.5
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first (Wang, Simoncelli, Bovik 2003)
@@ -21,21 +22,27 @@ _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
-def ssim(x: Tensor, y: Tensor, data_range: float = 2.0) -> Tensor:
+def ssim(x: Tensor, y: Tensor, data_range: float = 2.0, mask: Tensor | None = None) -> Tensor:
     """Mean structural similarity of each row.
 
     Args:
         x, y: events, (n, channels, *space) with 1 to 3 spatial axes of at least 11 samples.
         data_range: L, high - low of the values; 2 for [-1, 1].
+        mask: a region, bool, broadcastable to x: the windows that count are those whose middle lies in it.
 
     Returns:
-        (n,), float64, at most 1.
+        (n,), float64, at most 1; nan for a row whose region holds no window's middle.
 
     Raises:
         ShapeError: where x and y differ in shape, or have no window.
     """
     whole, _ = _maps(*_checked(x, y, 1), data_range)
-    return whole.flatten(1).mean(1)
+    if mask is None:
+        return region_mean(whole)
+    inside = mask.to(x.device).bool().expand(x.shape)
+    for axis in range(2, x.dim()):
+        inside = inside.narrow(axis, WINDOW // 2, x.shape[axis] - WINDOW + 1)
+    return region_mean(whole, inside)
 
 
 def ms_ssim(x: Tensor, y: Tensor, data_range: float = 2.0, weights: tuple[float, ...] = WEIGHTS) -> Tensor:

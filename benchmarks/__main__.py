@@ -24,10 +24,11 @@ NAMES = (
     "parzen",
     "gan_stability",
     "frechet_speed",
+    "calibration_verdict",
     "tables",
 )
 
-WITHOUT_DATA = {"demo", "gan_stability", "frechet_speed", "tables"}
+WITHOUT_DATA = {"demo", "gan_stability", "frechet_speed", "calibration_verdict", "tables"}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -168,9 +168,9 @@ def _check(draws: Tensor, x: Tensor, rows: Rows, extra: Mapping[str, Functional]
         raise InputError(
             f"calibration needs at least one event and {FEWEST_DRAWS} draws of each, got {len(x)} and {len(draws)}"
         )
-    for what, finite in (("truth", bool(x.isfinite().all())), ("draws", all(bool(d.isfinite().all()) for d in draws))):
+    for what, finite in (("truths", bool(x.isfinite().all())), ("draws", all(bool(d.isfinite().all()) for d in draws))):
         if not finite:
-            raise InputError(f"the {what} has values that are not finite; leave those events out, and say how many")
+            raise InputError(f"the {what} hold values that are not finite; leave those events out, and say how many")
     return len(draws)
 
 

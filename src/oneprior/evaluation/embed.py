@@ -207,7 +207,7 @@ def published_features(kind: str, path: Path | str, sha256: str | None = None, *
 
 
 def own_features(network: Path | str | Classifier) -> Features:
-    """A network that `train_classifier` trained, from its file or as it is."""
+    """A network trained on the data, with labels or without, from its file or as it is."""
     own = Own(network if isinstance(network, Classifier) else Classifier.load(network))
     return Features(own.classifier.name, own.dimension, own, stages=own.stages)
 

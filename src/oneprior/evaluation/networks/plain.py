@@ -1,4 +1,4 @@
-"""Features without a published network: a classifier of one's own, and principal components.
+"""Features without a published network: a network of one's own, with or without labels, and principal components.
 
 Principal components (Pearson 1901) are the directions in which real events vary most: the leading eigenvectors of C'C
 for centred events C, (n, d). With fewer events than pixels they come from the smaller matrix CC', whose eigenvectors v
@@ -15,12 +15,12 @@ from oneprior.evaluation.features import Classifier
 
 
 class Own(nn.Module):
-    """A trained classifier's features, and the activations after each of its four convolutions."""
+    """A trained network's features, and the activations after each of its four convolutions."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.classifier = classifier
-        self.dimension = classifier.head.in_features
+        self.dimension = 4 * classifier.width
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, *event_shape) -> (n, d)."""

@@ -33,7 +33,7 @@ class Classifier(nn.Module):
 
     Args:
         event_shape: (channels, *space), one to three spatial axes.
-        classes: number of classes.
+        classes: number of classes; 0 for features alone, learned without labels (`evaluation.self_supervised`).
         width: channels of the first convolution; the features have 4 * width entries.
         rows: the random numbers of its first weights; one row is used.
         label: what the name begins with, as "fashion-mnist".
@@ -65,7 +65,7 @@ class Classifier(nn.Module):
             ]
             before = after
         self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(before, classes)
+        self.head = nn.Linear(before, classes) if classes else None
         if rows is not None:
             self._initialise(rows.take(slice(0, 1)).stream("weights"))
         self.eval()
@@ -77,8 +77,9 @@ class Classifier(nn.Module):
             if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
                 weight = module.weight
                 weight.copy_(rows.normal(*weight.shape)[0] * math.sqrt(2 / weight[0].numel()))
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        if self.head is not None:
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
 
     @property
     def name(self) -> str:
@@ -99,7 +100,13 @@ class Classifier(nn.Module):
         return self.body(x).flatten(2).mean(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, (n, *event_shape) -> (n, classes)."""
+        """Logits, (n, *event_shape) -> (n, classes).
+
+        Raises:
+            InputError: for a network that was trained without labels.
+        """
+        if self.head is None:
+            raise InputError(f"{self.name} was trained without labels and knows no classes; use its features")
         return self.head(self.features(x))
 
     @torch.no_grad()

@@ -66,8 +66,9 @@ def run(options: Options) -> None:
         options,
         table=[*table, *rows],
         claim=(
-            f"Share of repetitions in which the verdict (family-wise error {LEVEL:g}) flags a posterior. Strength: "
-            "relative error of the standard deviation, or bias in posterior standard deviations. The last rows are images."
+            f"Share of repetitions in which the verdict (family-wise error {LEVEL:g}) flags a posterior. "
+            "Strength: relative error of the standard deviation, or bias in posterior standard deviations. "
+            "The last rows are images."
         ),
         repetitions=repetitions,
         questions=QUESTIONS,

@@ -34,7 +34,7 @@ from oneprior.core import InputError, Rows, ShapeError
 Functional = Callable[[Tensor], Tensor]
 
 NULLS = 7999  # simulated exact posteriors behind every band and every p-value of independent ranks
-_CHUNK = 1 << 22  # ranks simulated at once
+_CHUNK = 1 << 20  # ranks simulated at once
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ WEIGHTS = (0.25, 0.5, 0.25)
 EXCHANGES = 3999  # simulations behind the p-values of dependent functions
 FEWEST_IMAGES = 30
 FEWEST_DRAWS = 4
-_CHUNK = 1 << 22  # ranks held at once
+_CHUNK = 1 << 18  # ranks held at once: they stay in the cache
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def test_judges_see_labels_and_segments() -> None:
     assert value("label_probability", outputs).tolist() == pytest.approx(
         [0.5, 1 / (1 + np.exp(2)), 1 / (1 + np.exp(-5))]
     )
-    assert value("label_is_likeliest", outputs).tolist() == [1, 0, 1]
+    assert value("label_rank", outputs).tolist() == [1, 2, 1]
     assert torch.allclose(value("class_share", outputs), (outputs.x > 0).flatten(1).double().mean(1))
     assert float(value("class_imbalance", outputs)) == pytest.approx(abs(2 / 3 - 1 / 2))
     assert float(value("class_imbalance", outputs, condition="label")) == pytest.approx(abs(2 / 3 - 1 / 3))

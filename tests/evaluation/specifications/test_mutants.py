@@ -53,7 +53,7 @@ def test_a_good_suite_kills_and_leaves_the_control_alone(real: Outputs) -> None:
             "required": 0.9,
             "checks": [
                 {"check": "sharpness", "at_least": 0.35},
-                {"check": "label_is_likeliest", "at_least": 1},
+                {"check": "label_rank", "at_most": 1},
                 {"check": "distinct", "at_least": 0.05, "required": 0.97},
                 {"name": "idle", "check": "largest", "at_least": -100},
             ],
@@ -73,3 +73,14 @@ def test_a_good_suite_kills_and_leaves_the_control_alone(real: Outputs) -> None:
 def test_too_few_good_outputs_are_refused(real: Outputs) -> None:
     with pytest.raises(InputError, match="sets of 100 were asked of 7"):
         kill_rates(suite_from({"checks": [{"check": "mean", "at_least": 0}]}), real.take(torch.arange(7)), Rows(1))
+
+
+def test_a_box_is_erased_and_training_events_are_copied(real: Outputs) -> None:
+    one = Outputs(torch.ones(6, 1, 20, 20, 20))
+    one.x[..., 0, 0, 0] = -1
+    share = (classes.erased(one, 0.15, Rows(1)).x < 0).flatten(1).double().mean(1)
+    assert float(share.mean()) == pytest.approx(0.15, abs=0.03)
+    train = real.x[:50] + 0.01
+    few = Outputs(real.x[50:150], judges=Judges(train=train))
+    spoilt = classes.copied(few, 0.2, Rows(1))
+    assert int(torch.stack([(train == x).flatten(1).all(1).any() for x in spoilt.x]).sum()) == 20

@@ -55,7 +55,7 @@ MEASURES: Mapping[str, tuple[Callable[..., Tensor], Scope]] = {
     "confidence": (measures.confidence, "sample"),
     "class_share": (measures.class_share, "sample"),
     "label_probability": (measures.label_probability, "conditional"),
-    "label_is_likeliest": (measures.label_is_likeliest, "conditional"),
+    "label_rank": (measures.label_rank, "conditional"),
     "delivered_error": (measures.delivered_error, "conditional"),
     "rises_with": (measures.rises_with, "pair"),
     "repeat_distance": (measures.repeat_distance, "pair"),

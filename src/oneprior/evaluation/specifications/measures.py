@@ -106,7 +106,7 @@ def symmetry(outputs: Outputs) -> Tensor:
 
 def confidence(outputs: Outputs) -> Tensor:
     """The probability of the class that a classifier finds likeliest: low for what is none of them."""
-    return outputs.judge("classify")(outputs.x).double().softmax(1).amax(1)
+    return outputs.probabilities.amax(1)
 
 
 def class_share(outputs: Outputs, label: int = 1) -> Tensor:
@@ -120,12 +120,13 @@ def class_share(outputs: Outputs, label: int = 1) -> Tensor:
 def label_probability(outputs: Outputs, condition: str = "label") -> Tensor:
     """The probability that a classifier gives to the class that was asked for."""
     asked = outputs.told(condition).long().reshape(-1, 1)
-    return outputs.judge("classify")(outputs.x).double().softmax(1).gather(1, asked)[:, 0]
+    return outputs.probabilities.gather(1, asked)[:, 0]
 
 
-def label_is_likeliest(outputs: Outputs, condition: str = "label") -> Tensor:
-    """1 where a classifier finds the class that was asked for likeliest, else 0."""
-    return (outputs.judge("classify")(outputs.x).argmax(1) == outputs.told(condition).long()).double()
+def label_rank(outputs: Outputs, condition: str = "label") -> Tensor:
+    """Which place a classifier gives to the class that was asked for: 1 for the likeliest."""
+    asked = outputs.told(condition).long().reshape(-1, 1)
+    return (outputs.probabilities > outputs.probabilities.gather(1, asked)).sum(1) + 1.0
 
 
 def delivered_error(
@@ -206,10 +207,10 @@ def class_imbalance(outputs: Outputs, condition: str = "") -> Tensor:
 
     With a condition the frequencies that were asked for stand in place of the data's.
     """
-    logits = outputs.judge("classify")(outputs.x)
-    found = torch.bincount(logits.argmax(1), minlength=logits.shape[1]).double()
+    classes = outputs.probabilities.shape[1]
+    found = torch.bincount(outputs.probabilities.argmax(1), minlength=classes).double()
     if condition:
-        wanted = torch.bincount(outputs.told(condition).long(), minlength=logits.shape[1]).double()
+        wanted = torch.bincount(outputs.told(condition).long(), minlength=classes).double()
     elif outputs.judges.frequencies is not None:
         wanted = outputs.judges.frequencies.double()
     else:

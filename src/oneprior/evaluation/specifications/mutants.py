@@ -107,14 +107,16 @@ def kill_rates(
     if len(good) < size:
         raise InputError(f"sets of {size} were asked of {len(good)} good outputs; give more outputs or smaller sets")
     chosen = [m for m in (MUTANTS if mutants is None else mutants) if not m.conditional or good.condition]
+    chosen = [m for m in chosen if m.make is not copied or good.judges.train is not None]
     kept = tuple(s for s in suite.specifications if s.scope != "pair")
     if not kept:
         raise InputError("the suite has only rules of pairs, which cannot be tried on spoilt outputs")
     good = replace(good, group=None)
     control = Mutant("none", (0.0, 0.0, 0.0), "", lambda outputs, strength, rows: outputs)
-    found = [_trials(kept, good, control, 0.0, rows, sets, size)]
+    bad = _failing(kept, good)
+    found = [_trials(kept, good, bad, control, 0.0, rows, sets, size)]
     for mutant in chosen:
-        found += [_trials(kept, good, mutant, s, rows.stream(mutant.name), sets, size) for s in mutant.strengths]
+        found += [_trials(kept, good, bad, mutant, s, rows.stream(mutant.name), sets, size) for s in mutant.strengths]
     return tuple(found)
 
 
@@ -129,6 +131,7 @@ def useless(suite: Suite, kills: Sequence[Kill]) -> tuple[str, ...]:
 def _trials(
     specifications: Sequence[Specification],
     good: Outputs,
+    bad: Tensor,
     mutant: Mutant,
     strength: float,
     rows: Rows,
@@ -139,14 +142,15 @@ def _trials(
     killed = outputs = outputs_killed = 0
     for trial in range(sets):
         stream = rows.stream(f"{strength}/{trial}")
-        one = good.take(stream.bits(len(good))[0].argsort()[:size].to(good.x.device))
+        order = stream.bits(len(good))[0].argsort()[:size].cpu()
+        one = good.take(order.to(good.x.device))
         spoilt = mutant.make(one, strength, stream.stream("spoil"))
         broken, failing = _broken(specifications, spoilt)
         for name in broken:
             caught[name] += 1
         killed += bool(broken)
         if mutant.single:
-            _, before = _broken(specifications, one)
+            before = bad[order]
             outputs += int((~before).sum())
             outputs_killed += int((failing & ~before).sum())
     by = {name: count / sets for name, count in caught.items()}
@@ -170,6 +174,15 @@ def _broken(specifications: Sequence[Specification], outputs: Outputs) -> tuple[
         if fails:
             names.append(s.name)
     return names, failing
+
+
+def _failing(specifications: Sequence[Specification], good: Outputs) -> Tensor:
+    """Which of the good outputs break a rule of single outputs already, (n,) bool."""
+    failing = torch.zeros(len(good), dtype=torch.bool)
+    for s in specifications:
+        if s.scope != "set":
+            failing |= (s.rule.margin(good) < 0).cpu()
+    return failing
 
 
 # The classes ----------------------------------------------------------------------------------------------------------
@@ -215,6 +228,33 @@ def duplicated(outputs: Outputs, strength: float, rows: Rows) -> Outputs:
     return outputs.take(index)
 
 
+def erased(outputs: Outputs, strength: float, rows: Rows) -> Outputs:
+    """A box with a share `strength` of the space, its middle in the middle half, is set to the smallest value."""
+    x = outputs.x
+    n, space = len(x), x.shape[2:]
+    side = strength ** (1 / len(space))
+    middle = 0.25 + 0.5 * rows.uniform(n, len(space))[0].to(x.device)
+    inside = torch.ones(n, 1, *space, dtype=torch.bool, device=x.device)
+    for axis, length in enumerate(space):
+        place = (torch.arange(length, device=x.device) + 0.5) / length
+        near = (place - middle[:, axis, None]).abs() <= side / 2
+        inside &= near.reshape(n, 1, *[length if k == axis else 1 for k in range(len(space))])
+    ground = x.flatten(1).amin(1).reshape(-1, *[1] * (x.dim() - 1))
+    return replace(outputs, x=torch.where(inside, ground, x))
+
+
+def copied(outputs: Outputs, strength: float, rows: Rows) -> Outputs:
+    """A share of the outputs is replaced by training events."""
+    train = outputs.judges.train
+    if train is None:
+        return outputs
+    count = max(1, round(strength * len(outputs)))
+    order = rows.bits(len(outputs))[0].argsort().to(outputs.x.device)[:count]
+    x = outputs.x.clone()
+    x[order] = train[rows.integers(len(train), count)[0].to(train.device)].to(x)
+    return replace(outputs, x=x)
+
+
 def shuffled(outputs: Outputs, strength: float, rows: Rows) -> Outputs:
     """A share of the outputs exchange what was asked of them."""
     n = len(outputs)
@@ -248,7 +288,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("blurred", (0.5, 1.0, 2.0), "pixels of deviation", blurred, single=True),
     Mutant("clipped", (0.1, 0.3, 0.6), "share of the range lost", clipped, single=True),
     Mutant("noisy", (0.02, 0.05, 0.1), "share of the range", noisy, single=True),
+    Mutant("erased", (0.05, 0.15, 0.3), "share of the space", erased, single=True),
     Mutant("duplicated", (0.05, 0.2, 0.5), "share of the set", duplicated),
+    Mutant("copied", (0.05, 0.2, 0.5), "share of the set", copied),
     Mutant("label swapped", (0.1, 0.3, 1.0), "share of the set", label_swapped, conditional=True),
     Mutant("condition shuffled", (0.1, 0.3, 1.0), "share of the set", shuffled, conditional=True),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -73,6 +74,15 @@ class Outputs:
     def values(self) -> Tensor:
         """x in the user's units."""
         return self.units.to_units(self.x)
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """What a classifier makes of each, (n, classes) float64; asked once for all checks.
+
+        Raises:
+            InputError: where no classifier was given.
+        """
+        return self.judge("classify")(self.x).double().softmax(1)
 
     def take(self, index: Tensor) -> Outputs:
         """Some of the outputs; rows may repeat."""

@@ -85,12 +85,12 @@ def test_exchanges_of_one_function_are_the_simulation():
 
 
 def test_equal_functions_cost_nothing():
-    one = correlated(300, 39, 1, factor=0.8, seed=5)
-    many = Ranks(tuple("abcdef"), one.values.expand(-1, 6), 39, one.exchanged.expand(-1, -1, 6))
+    one = correlated(300, 39, 1, factor=0.92, seed=5)
+    many = Ranks(tuple("abcdefgh"), one.values.expand(-1, 8), 39, one.exchanged.expand(-1, -1, 8))
     alone, joint = exchanged_p_values(many.exchanged, Rows(300, seed=6))
     assert torch.equal(alone, joint)
-    without = calibration_verdict(Ranks(many.names, many.values, 39), Rows(300))
-    assert without.findings[0].corrected >= 6 * calibration_verdict(many, Rows(300)).findings[0].corrected / 2
+    within_holm = calibration_verdict(Ranks(many.names, many.values, 39), Rows(300))
+    assert within_holm.findings[0].corrected > calibration_verdict(many, Rows(300)).findings[0].corrected
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_wrong_shape_is_found_where_mean_and_spread_are_right():
     ranks = torch.binomial(torch.full_like(u, 99), u, generator=torch.Generator().manual_seed(0)).long()
     found = calibration_verdict(Ranks(("value",), ranks[:, None], 99), Rows(1000))
     assert {flag.question for flag in found.flags} >= {"shape"}
-    assert "misshapen" in found.sentence or "by" in found.sentence
+    assert "location" not in {flag.question for flag in found.flags}
 
 
 def test_the_function_at_fault_is_named():

@@ -16,6 +16,7 @@ the result has the same law as what was seen, whatever the functions. The least 
 with its simulations, is an exact p-value of the question (Westfall and Young 1993, single step). So there are three
 p-values, however many functions, and Holm's step-down procedure (1979) corrects these. Without `exchanged` Holm's
 procedure goes over all functions and questions: valid under any dependence, but slow to flag many similar functions.
+Within a question the error also holds for the functions that are named, if only some of them are at fault.
 
 **Weights.** Errors of spread are the hardest to see (n images determine a mean to 1 / sqrt(n) but a log standard
 deviation only to 1 / sqrt(2 n)), so dispersion gets half of the error and the others a quarter each (Holm 1979, section

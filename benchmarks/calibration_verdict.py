@@ -4,7 +4,7 @@ Numbers: given the truth x ~ N(0, 1), the rank among S draws of N(b, f^2) is bin
 ranks are simulated without the draws, 2,000 repetitions at once.
 
 Images: x = a smooth Gaussian field of 8 x 8 pixels, y = every second pixel and noise; the posterior is Gaussian, its
-draws exact but for the declared defect, and the verdict is over eight dependent functions (`functionals`, the
+draws exact but for the declared defect, and the verdict is over nine dependent functions (`functionals`, the
 likelihood of y, the distance to reference points). The same p-values under Holm's procedure over all functions and
 questions stand beside it: that is what exchanging truth and draws saves.
 """

@@ -15,7 +15,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -155,7 +158,13 @@ class Classifier(nn.Module):
         return network
 
 
-def train_classifier(
+def train_classifier(x: Tensor, labels: Tensor, rows: Rows, steps: int = 2000, **options: Any) -> Classifier:
+    """Train a `Classifier` on labelled events: the last state of `train_classifier_iter`."""
+    (network,) = deque(train_classifier_iter(x, labels, rows, steps, **options), maxlen=1)
+    return network
+
+
+def train_classifier_iter(
     x: Tensor,
     labels: Tensor,
     rows: Rows,
@@ -164,20 +173,20 @@ def train_classifier(
     width: int = 32,
     learning_rate: float = 3e-3,
     label: str = "classifier",
-) -> Classifier:
+) -> Iterator[Classifier]:
     """Train a `Classifier` on labelled events.
 
     Args:
         x: events in [-1, 1], (n, *event_shape).
         labels: int64 (n,), from 0.
         rows: one row for each place in a batch: `Rows(128, seed)` trains on batches of 128.
-        steps: optimisation steps.
+        steps: optimisation steps, at least one.
         width: channels of the first convolution.
         learning_rate: peak rate of AdamW.
         label: what the network's name begins with.
 
-    Returns:
-        The network, ready to use (`embed`, `classify`).
+    Yields:
+        The network after each step; after the last one it is ready to use (`embed`, `classify`).
 
     Raises:
         InputError: if events and labels differ in number, or there is only one class.
@@ -187,6 +196,8 @@ def train_classifier(
     classes = int(labels.max()) + 1
     if classes < 2:
         raise InputError("all labels are 0: a classifier needs at least two classes")
+    if steps < 1:
+        raise InputError(f"training needs at least one step, got {steps}")
     network = Classifier(x.shape[1:], classes, rows, width=width, label=label).to(x.device).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0.05)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=max(steps, 2), pct_start=0.2)
@@ -197,4 +208,6 @@ def train_classifier(
         loss.backward()
         optimiser.step()
         rate.step()
-    return network.eval().requires_grad_(False)
+        if step == steps - 1:
+            network.eval().requires_grad_(False)
+        yield network

@@ -21,6 +21,9 @@ with the hash of its weights, goes into every table.
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +52,13 @@ def vicreg_loss(a: Tensor, b: Tensor) -> Tensor:
     return _INVARIANCE * invariance + _VARIANCE * variance + _COVARIANCE * covariance
 
 
-def train_self_supervised(
+def train_self_supervised(x: Tensor, rows: Rows, steps: int = 1000, **options: Any) -> Classifier:
+    """Train features on events without labels: the last state of `train_self_supervised_iter`."""
+    (network,) = deque(train_self_supervised_iter(x, rows, steps, **options), maxlen=1)
+    return network
+
+
+def train_self_supervised_iter(
     x: Tensor,
     rows: Rows,
     steps: int = 1000,
@@ -58,7 +67,7 @@ def train_self_supervised(
     learning_rate: float = 5e-3,
     views: Views | None = None,
     label: str = "self-supervised",
-) -> Classifier:
+) -> Iterator[Classifier]:
     """Train features on events without labels.
 
     Args:
@@ -70,8 +79,9 @@ def train_self_supervised(
         views: what the features shall overlook; `Views()` by default.
         label: what the network's name begins with.
 
-    Returns:
-        A `Classifier` of 0 classes: `features`, `embed`, `name`, `save` and `load`, and no `classify`.
+    Yields:
+        The network after each step, a `Classifier` of 0 classes: `features`, `embed`, `name`, `save` and `load`, and
+        no `classify`.
 
     Raises:
         InputError: for fewer events than one batch, a batch below 16, or events that are nan.
@@ -82,6 +92,8 @@ def train_self_supervised(
             f"{len(x)} events in batches of {len(rows)}: give at least 16 rows, whose variances the loss needs, and at "
             "least as many events"
         )
+    if steps < 1:
+        raise InputError(f"training needs at least one step, got {steps}")
     if not bool(torch.isfinite(x).all()):
         raise InputError("the events hold nan or infinity; no features can be trained on them")
     views = views or Views()
@@ -102,7 +114,9 @@ def train_self_supervised(
         nn.utils.clip_grad_norm_(weights, 10.0)
         optimiser.step()
         rate.step()
-    return network.eval().requires_grad_(False)
+        if step == steps - 1:
+            network.eval().requires_grad_(False)
+        yield network
 
 
 def _expander(features: int, rows: Rows) -> nn.Sequential:

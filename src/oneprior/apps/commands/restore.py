@@ -127,29 +127,31 @@ class Restore(Command):
             samples=self.samples,
             aim=self.aim,
             method=self.method,
-            guide=self._guide(run),
+            guide=lent(self.guide, run, self.run),
             condition=for_rows(told, torch.arange(len(measurement))),
             units=measurement.units,
             seed=self.common.seed,
             batch=self.batch_size,
         )
 
-    def _guide(self, run: Run) -> Guide | None:
-        from oneprior.tasks.methods import Guide
-        from oneprior.training import load
 
-        if self.guide is None:
-            return None
-        lender = load(self.guide, device=run.model.device)
-        law = lender.prior()
-        if not isinstance(law, Guide):
-            raise Mistake(f"--guide {self.guide} is a {lender.family}; a covariance is lent by a ppca or its mixture")
-        if lender.event_shape != run.event_shape or lender.units != run.units:
-            raise Mistake(
-                f"--guide {self.guide} and {self.run} were trained on events of other sizes or ranges of values: train "
-                "the guide on the same data"
-            )
-        return law
+def lent(guide: Path | None, run: Run, name: Path) -> Guide | None:
+    """The law that lends its covariance: that of another run of the same data."""
+    from oneprior.tasks.methods import Guide
+    from oneprior.training import load
+
+    if guide is None:
+        return None
+    lender = load(guide, device=run.model.device)
+    law = lender.prior()
+    if not isinstance(law, Guide):
+        raise Mistake(f"--guide {guide} is a {lender.family}; a covariance is lent by a ppca or its mixture")
+    if lender.event_shape != run.event_shape or lender.units != run.units:
+        raise Mistake(
+            f"--guide {guide} and {name} were trained on events of other sizes or ranges of values: train the guide on "
+            "the same data"
+        )
+    return law
 
 
 def _is_measurement(path: Path) -> bool:

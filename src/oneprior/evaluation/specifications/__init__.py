@@ -7,7 +7,7 @@ bounds from real data, `mutants` its own test, `holding` a generator that is kep
 from oneprior.evaluation.specifications.fitting import Fitted, fit_bounds, halves, validate, whole
 from oneprior.evaluation.specifications.holding import Held, as_reward, hold
 from oneprior.evaluation.specifications.junit import write_junit
-from oneprior.evaluation.specifications.language import MEASURES, measure_named, read_suite, suite_from
+from oneprior.evaluation.specifications.language import MEASURES, measure_named, read_content, read_suite, suite_from
 from oneprior.evaluation.specifications.mutants import MUTANTS, Kill, Mutant, kill_rates, useless
 from oneprior.evaluation.specifications.outputs import Judges, Outputs
 from oneprior.evaluation.specifications.rules import AllOf, AnyOf, Bound, Implies, Rule
@@ -47,6 +47,7 @@ __all__ = [
     "hold",
     "kill_rates",
     "measure_named",
+    "read_content",
     "read_suite",
     "suite_from",
     "trials_needed",

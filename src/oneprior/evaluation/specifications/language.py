@@ -76,19 +76,28 @@ def read_suite(path: Path | str) -> Suite:
     Raises:
         InputError: names the file, the check, what is wrong, and near names.
     """
+    return suite_from(read_content(path))
+
+
+def read_content(path: Path | str) -> Any:
+    """What a YAML file holds, looked through.
+
+    Raises:
+        InputError: as `read_suite`.
+    """
     import yaml
 
     path = Path(path).expanduser()
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        suite_from(content)
     except OSError as error:
         raise InputError(f"specification {path}: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"specification {path} is no YAML: {' '.join(str(error).split())}") from None
-    try:
-        return suite_from(content)
     except InputError as error:
         raise InputError(f"specification {path}: {error}") from None
+    return content
 
 
 def suite_from(content: Any) -> Suite:

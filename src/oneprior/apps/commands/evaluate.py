@@ -1,0 +1,159 @@
+"""`oneprior evaluate`: a prior against real events it has not seen, and against a written specification."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from oneprior.apps import screen
+from oneprior.apps.command import Command, Mistake, Outcome
+from oneprior.apps.commands.sample import Law
+from oneprior.apps.record import check_place
+
+if TYPE_CHECKING:
+    from oneprior.tasks.real import Real
+    from oneprior.training import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """The real events, opened as the run's own were where nothing else is said.
+
+    Args:
+        data: real events that the run never saw; its own held-out part where not given.
+        train: its training events, for the test of copies; those that it names where not given.
+        real: the most real events of each.
+        size: of the events, 32 or 80x96.
+        key: the array of a .npz.
+        label_key: the labels of a .npz.
+    """
+
+    data: Path | None = None
+    train: Path | None = None
+    real: int = 5000
+    size: str | None = None
+    key: str | None = None
+    label_key: str | None = None
+
+    def open(self, run: Run, seed: int) -> tuple[Real, Real | None]:
+        """Test events, and training events where they are there."""
+        from oneprior.core import Rows
+        from oneprior.tasks.real import open_real, own_data, read_real
+
+        if self.real < 2:
+            raise Mistake("--real must be at least 2")
+        options: dict[str, Any] = {"size": self.size, "key": self.key, "label_key": self.label_key}
+        own, held_out = own_data(run) if self.data is None or self.train is None else (None, None)
+        if self.data is not None:
+            test = open_real(run, self.data, **options)
+        elif held_out is not None:
+            test = held_out
+        else:
+            raise Mistake(f"{run.path} held no data out, or they are gone: give real events that it never saw, --data")
+        train = open_real(run, self.train, **options) if self.train is not None else own
+        rows = Rows(1, seed=seed)
+        return read_real(run, test, self.real, rows), None if train is None else read_real(run, train, self.real, rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Command):
+    """Measure a trained prior: distances, support, copies, likelihood, labels, specifications.
+
+    Args:
+        run: a trained run.
+        against: the real events.
+        n: samples.
+        features: what distances look at: inception:FILE, dinov2:FILE, clip:FILE, own:FILE (of `oneprior features`),
+            module:function, pixels, pca:K.
+        classifier: a network that knows the classes (of `oneprior features`), for labels and specifications.
+        segmenter: module:function, events in [-1, 1] -> class of each pixel, for specifications.
+        spec: a YAML file of specifications; writes junit.xml as well.
+        score_classifier: train a classifier on samples and test it on real events (minutes).
+        likelihoods: real events that are scored; 0 for none.
+        batch_size: drawn at once.
+        out: the folder of report.html and result.json.
+        law: what the family's sampling can be told.
+    """
+
+    run: tyro.conf.Positional[Path]
+    against: Against = Against()  # noqa: RUF009 (frozen)
+    n: int = 1000
+    features: str | None = None
+    classifier: Path | None = None
+    segmenter: str | None = None
+    spec: Path | None = None
+    score_classifier: bool = False
+    likelihoods: int = 64
+    batch_size: int = 64
+    out: Path
+    law: Law = Law()  # noqa: RUF009 (frozen)
+
+    def execute(self) -> Outcome:
+        from oneprior.apps.evaluated import figures, write_counterexamples, write_page
+        from oneprior.evaluation.specifications import read_suite, write_junit
+        from oneprior.tasks.evaluation import evaluate_iter
+        from oneprior.training import load
+
+        if self.n < 2 or self.batch_size < 1 or self.likelihoods < 0:
+            raise Mistake("--n must be at least 2, --batch-size at least 1, --likelihoods at least 0")
+        check_place(self.out, self)
+        suite = None if self.spec is None else read_suite(self.spec)
+        run = load(self.run, device=self.common.torch_device())
+        real, train = self.against.open(run, self.common.seed)
+        states = evaluate_iter(
+            run,
+            real,
+            n=self.n,
+            train=train,
+            features=self.features,
+            classifier=self.classifier,
+            segmenter=imported(self.segmenter),
+            suite=suite,
+            score_classifier=self.score_classifier,
+            likelihoods=self.likelihoods,
+            batch=self.batch_size,
+            seed=self.common.seed,
+            options=self.law.options(run),
+        )
+        result = screen.track(states, f"evaluate {run.family}", lambda state: state.done)
+        written = [write_page(result, self.out / "report.html", typed())]
+        said = f"{result.rows[0].name} {result.rows[0].value:.4g}" if result.rows else "nothing could be measured"
+        if suite is not None:
+            written.append(write_junit(result.findings, self.out / "junit.xml", suite.name, result.seconds))
+            written += write_counterexamples(result.findings, result, self.out / "counterexamples")
+            met = sum(f.state == "met" for f in result.findings)
+            said += f"; {met} of {len(result.findings)} specifications are met"
+        return Outcome(self.out, tuple(written), figures(result), said, whole=True)
+
+
+def imported(word: str | None) -> Any:
+    """The Python object that module:function names; modules of the present folder too."""
+    if word is None:
+        return None
+    from importlib import import_module
+
+    module, colon, name = word.partition(":")
+    if not colon or not name:
+        raise Mistake(f"{word!r} names no function: write module:function")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return getattr(import_module(module), name)
+    except ImportError as error:
+        raise Mistake(
+            f"{word}: {error}; the module is looked for in this folder and among installed packages"
+        ) from None
+    except AttributeError:
+        raise Mistake(f"{word}: module {module} has no {name}") from None
+    finally:
+        sys.path.pop(0)
+
+
+def typed() -> str:
+    """The command as it was typed."""
+    import shlex
+
+    return shlex.join(["oneprior", *sys.argv[1:]])

@@ -1,0 +1,113 @@
+"""Real events as a run sees them: in its range of values, with what it can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oneprior.core import InputError, Rows, ShapeError
+from oneprior.data import Dataset, open_dataset
+from oneprior.tasks.restoration import range_of
+from oneprior.training.material import open_material
+from oneprior.training.run import Run
+
+_SHAPING = ("size", "fit", "channels", "slices", "clips", "layout", "orientation", "label_key", "key", "value_range")
+
+
+@dataclass(frozen=True)
+class Real:
+    """A set of real events.
+
+    Args:
+        x: in the run's [-1, 1], (n, *event_shape).
+        condition: what the run could be told of them, for the conditions that the data have.
+        group: equal for events of one file or subject, (n,); None: each alone.
+        names: of the files.
+    """
+
+    x: Tensor
+    condition: Mapping[str, Tensor]
+    group: Tensor | None = None
+    names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def open_real(run: Run, path: str | Path, **options: Any) -> Dataset:
+    """Open data in the way that the run's own were opened: size, slices, channels and keys are the same.
+
+    Args:
+        run: the trained run.
+        path: of the data.
+        options: of `open_dataset`, which win.
+    """
+    before = run.record.data.get("options", {})
+    shaping = {name: before[name] for name in _SHAPING if before.get(name) is not None}
+    if isinstance(shaping.get("value_range"), list):
+        shaping["value_range"] = tuple(shaping["value_range"])
+    told = {name: value for name, value in options.items() if value is not None}
+    return open_dataset(path, labels=bool(run.conditions), **(shaping | told))
+
+
+def own_data(run: Run) -> tuple[Dataset | None, Dataset | None]:
+    """The training and the held-out part of the run's own data, parted as they were; None where they are not there."""
+    about = run.record.data
+    path, parting = about.get("path", ""), about.get("split", {})
+    if not path or not Path(path).exists():
+        return None, None
+    options = dict(about.get("options", {}))
+    if isinstance(options.get("value_range"), list):
+        options["value_range"] = tuple(options["value_range"])
+    material = open_material(
+        path,
+        options,
+        held_out=float(parting.get("held_out", 0.0)),
+        seed=int(parting.get("seed", 0)),
+        subject=parting.get("subject"),
+    )
+    return material.training, material.held_out
+
+
+def read_real(run: Run, data: Dataset, most: int, rows: Rows, batch: int = 500) -> Real:
+    """Up to `most` events of a data set, chosen at random, as the run sees them.
+
+    Args:
+        run: the trained run.
+        data: of events of its shape.
+        most: how many.
+        rows: one row, which chooses.
+        batch: read at once.
+
+    Raises:
+        ShapeError: for events of another shape than the run's.
+        InputError: for no event, or values that are not finite.
+    """
+    if data.event_shape != run.event_shape:
+        remedy = "Give data of the size and channels that the run was trained on (--size, --channels)."
+        raise ShapeError("real events", tuple(data.event_shape), tuple(run.event_shape), remedy)
+    if not len(data):
+        raise InputError("the data hold no event to compare with")
+    order = rows.take(slice(0, 1)).stream("real").bits(len(data))[0].argsort()[:most].cpu()
+    index = order.sort().values
+    units = range_of(run, data.geometry, data.units)
+    known = {spec.name for spec in data.conditions} & {spec.name for spec in run.conditions}
+    parts: list[Tensor] = []
+    told: dict[str, list[Tensor]] = {name: [] for name in sorted(known)}
+    for some in index.split(batch):
+        read = data.batch(some)
+        parts.append(units.to_model(data.units.to_units(read.x.double())).float())
+        for name in told:
+            told[name].append(read.condition[name])
+    x = torch.cat(parts)
+    if bad := (~torch.isfinite(x).flatten(1).all(1)).nonzero()[:, 0].tolist():
+        name = data.names[int(index[bad[0]])] if len(data.names) else f"row {int(index[bad[0]])}"
+        raise InputError(f"{len(bad)} of {len(x)} real events hold nan or infinity, such as {name}")
+    names = tuple(data.names[int(k)] for k in index) if len(data.names) else ()
+    group = None if data.groups is None else data.groups[index]
+    return Real(x, {name: torch.cat(values) for name, values in told.items()}, group, names)

@@ -1,0 +1,89 @@
+"""Write a specification for one's own data: set its bounds on one half, try it on the other, and on mutants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from oneprior.core import Rows
+from oneprior.evaluation.specifications import (
+    MUTANTS,
+    Finding,
+    Fitted,
+    Kill,
+    Outputs,
+    fit_bounds,
+    halves,
+    kill_rates,
+    read_content,
+    useless,
+    validate,
+)
+
+
+@dataclass(frozen=True)
+class Specified:
+    """A specification and what it is worth.
+
+    Args:
+        fitted: with numbers for bounds.
+        findings: real events that the bounds were not set on; the last one is of all rules of one output together.
+        kills: of mutants made from these.
+        useless: names of specifications that caught no mutant.
+        events: real events (subjects) it was tried on.
+        shown: the real events it was tried on.
+        doing: what is being done.
+        done: the finished share.
+    """
+
+    fitted: Fitted
+    findings: tuple[Finding, ...]
+    kills: tuple[Kill, ...]
+    useless: tuple[str, ...]
+    shown: Outputs
+    doing: str = ""
+    done: float = 0.0
+
+
+def specify_iter(
+    spec: Path | str,
+    real: Outputs,
+    *,
+    tail: float = 0.002,
+    widen: float = 0.15,
+    sets: int = 30,
+    size: int = 100,
+    seed: int = 0,
+) -> Iterator[Specified]:
+    """Fit, validate, and spoil.
+
+    Args:
+        spec: the YAML file.
+        real: real events with their conditions, groups and judges.
+        tail: see `fit_bounds`.
+        widen: see `fit_bounds`.
+        sets: spoilt sets of each class of mutant and strength.
+        size: outputs in each.
+        seed: of the halves and the mutants.
+
+    Yields:
+        The state; the last one is whole.
+    """
+    content, rows = read_content(spec), Rows(1, seed=seed, stream="specify")
+    with torch.no_grad():
+        first, second = halves(real, rows)
+        fitted = fit_bounds(content, first, tail=tail, widen=widen)
+        state = Specified(fitted, (), (), (), second, "bounds are set", 0.05)
+        yield state
+        state = replace(state, findings=validate(fitted.suite, second), doing="real events", done=0.15)
+        yield state
+        chosen = [m for m in MUTANTS if not m.conditional or second.condition] if sets else []
+        for k, mutant in enumerate(chosen):
+            found = kill_rates(fitted.suite, second, rows, mutants=[mutant], sets=sets, size=min(size, len(second)))
+            kills = (*state.kills, *(found if not state.kills else found[1:]))
+            state = replace(state, kills=kills, doing=mutant.name, done=0.15 + 0.85 * (k + 1) / len(chosen))
+            yield state
+        yield replace(state, useless=useless(fitted.suite, state.kills) if state.kills else (), done=1.0)

@@ -13,6 +13,12 @@ Neither negatives nor a large batch are needed (SimCLR's loss compares each even
 taken here: 64 to 256 events a step, on a CPU. Z is an expander, three linear maps, applied to the features; it is
 thrown away. What is kept is the body of a `Classifier` (four convolutions and a mean over space) with 0 classes.
 
+Measured, accuracy of a logistic regression and of 10 nearest neighbours on standardised features: 1,200 digits of 8x8
+(1,000 steps of 64, 35 s of one core), 0.985 and 0.985 on 597 others, where pixels have 0.956 and 0.956 and 32 principal
+components 0.948 and 0.968. 10,000 pictures of Fashion-MNIST (1,200 steps of 64, 154 s), 0.837 and 0.809 on 5,000
+others, pixels 0.828 and 0.815, 128 components 0.831 and 0.794, the network before training 0.784 and 0.745: in minutes
+on a CPU no better than pixels there. Where there are labels, train on them.
+
 The features know what tells one event from another under the views, be it of interest or not; those of a classifier
 know what tells its classes apart. Neither is Inception, and a Frechet distance on them is no FID: the network's name,
 with the hash of its weights, goes into every table.

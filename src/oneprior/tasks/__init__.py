@@ -8,11 +8,13 @@ if TYPE_CHECKING:
     from oneprior.tasks.measurement import Measurement, measured, parse_noise, simulate
     from oneprior.tasks.methods import METHODS, choose
     from oneprior.tasks.restoration import Restoration, range_of, restore, restore_iter
+    from oneprior.tasks.stress import StressTest, stress_test, stress_test_iter
 
 _HOME = {
     "METHODS": "methods",
     "Measurement": "measurement",
     "Restoration": "restoration",
+    "StressTest": "stress",
     "choose": "methods",
     "encode": "draw",
     "interpolate": "draw",
@@ -22,6 +24,8 @@ _HOME = {
     "restore": "restoration",
     "restore_iter": "restoration",
     "simulate": "measurement",
+    "stress_test": "stress",
+    "stress_test_iter": "stress",
     "synthesise": "draw",
     "truncation_sheet": "draw",
 }
@@ -30,6 +34,7 @@ __all__ = [
     "METHODS",
     "Measurement",
     "Restoration",
+    "StressTest",
     "choose",
     "encode",
     "interpolate",
@@ -39,6 +44,8 @@ __all__ = [
     "restore",
     "restore_iter",
     "simulate",
+    "stress_test",
+    "stress_test_iter",
     "synthesise",
     "truncation_sheet",
 ]

@@ -25,11 +25,12 @@ NAMES = (
     "gan_stability",
     "frechet_speed",
     "calibration_verdict",
+    "specifications",
     "diagnosis",
     "tables",
 )
 
-WITHOUT_DATA = {"demo", "gan_stability", "frechet_speed", "calibration_verdict", "tables"}
+WITHOUT_DATA = {"demo", "gan_stability", "calibration_verdict", "tables"}
 
 
 def main(arguments: list[str] | None = None) -> int:

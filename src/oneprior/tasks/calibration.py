@@ -128,10 +128,10 @@ def calibrate_iter(
     assert last is not None
     draws = last.units.to_model(last.draws.double()).cpu()
     evidence = measurement.likelihood
-    extra = (
-        {"log-likelihood of y": lambda x: evidence.log_prob(x.to(real.x.dtype)).double()} if _noisy(measurement) else {}
-    )
-    found = calibrate(draws, real.x.double(), rows.stream("judge"), mask=region, extra=extra if region is None else {})
+    extra = {}
+    if _noisy(measurement):  # functions of x alone cannot tell a posterior from the prior
+        extra["log-likelihood of y"] = lambda x: evidence.log_prob(x.to(real.x.dtype)).double()
+    found = calibrate(draws, real.x.double(), rows.stream("judge"), mask=region, extra=extra)
     yield Study(last, found, _scores(last, draws, real.x.double(), measurement, region, features), region, 1.0)
 
 

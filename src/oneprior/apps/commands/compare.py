@@ -32,7 +32,7 @@ class Compare(Command):
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    against: Against = Against()  # noqa: RUF009 (frozen)
+    against: Against = Against()
     n: int = 1000
     features: str | None = None
     classifier: Path | None = None

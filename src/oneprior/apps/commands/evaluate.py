@@ -80,7 +80,7 @@ class Evaluate(Command):
     """
 
     run: tyro.conf.Positional[Path]
-    against: Against = Against()  # noqa: RUF009 (frozen)
+    against: Against = Against()
     n: int = 1000
     features: str | None = None
     classifier: Path | None = None

@@ -109,9 +109,13 @@ def confidence(outputs: Outputs) -> Tensor:
     return outputs.probabilities.amax(1)
 
 
-def class_share(outputs: Outputs, label: int = 1) -> Tensor:
-    """Share of the space that a segmenter gives to a class."""
-    return (outputs.judge("segment")(outputs.x) == label).flatten(1).double().mean(1)
+def class_share(outputs: Outputs, label: int = 1, threshold: float | None = None) -> Tensor:
+    """Share of the space that a segmenter gives to a class; with a threshold, of the class and what lies above it."""
+    inside = (outputs.judge("segment")(outputs.x) == label).flatten(1)
+    if threshold is None:
+        return inside.double().mean(1)
+    whole = (outputs.values > threshold).any(1).flatten(1) | inside
+    return inside.sum(1).double() / whole.sum(1).clamp_min(1)
 
 
 # What was asked -------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from oneprior.evaluation import Classifier, memorisation
 
 REAL, SYNTHETIC, SAMPLER_STEPS = 100, 2000, 18
 BATCH, UPDATES, WIDTH = 32, 300, 16
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 TRIALS, SEEDS = 2, 5
 _FIRST_TRIAL = 1000  # seeds on which the learning rate is chosen
 
@@ -115,6 +115,8 @@ def run(options: Options) -> None:
         trials_per_learning_rate=TRIALS,
         seeds=SEEDS,
         network=f"oneprior.evaluation.Classifier, width {WIDTH}",
+        history="First measured with learning rates up to .01, which five of the six arms chose, with gains of "
+        ".0120 ± .0030 without augmentation and .0068 ± .0032 with it (commit 8a94457); the list was then extended.",
     )
 
 

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "calibrate": ("oneprior.apps.commands.calibrate:Calibrate", "is the stated uncertainty of restorations true?"),
     "features": ("oneprior.apps.commands.features:Features", "train a feature network or classifier of one's own"),
     "specify": ("oneprior.apps.commands.specify:Specify", "set the bounds of a specification, and test it"),
+    "stress": ("oneprior.apps.commands.stress:Stress", "where does a classifier or segmenter of yours fail?"),
     "info": ("oneprior.apps.commands.info:Info", "what a run is and how it went"),
     "export": ("oneprior.apps.commands.exchange:Export", "write a run as a diffusers folder, or push it to the hub"),
     "import": ("oneprior.apps.commands.exchange:Import", "make a run of a diffusers folder"),

@@ -1,10 +1,10 @@
 """The Frechet distance of 10,000 features of length 2048 against torchmetrics' own, on the same features in one run.
 
 The features are rectified random projections of real images (Fashion-MNIST, training against test images), whose
-spectrum falls as that of a network's features does; on white or nearly white ones the eigenvalues of the product are
-found quickly, and the race says little. Both are given the features and work in float64. The reference value is the distance by the eigenvalues of the product
-of the covariances, as torchmetrics has it; a second pair has fewer events than features, so that its covariances are
-singular, and is compared with the square root by eigenvectors.
+spectrum falls as that of a network's features does; on nearly white ones the eigenvalues of the product are found
+quickly, and the race says little. Both are given the features and work in float64. The reference value is the distance
+by the eigenvalues of the product of the covariances, as torchmetrics has it; a second pair has fewer events than
+features, so that its covariances are singular, and is compared with the square root by eigenvectors.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def run(options: Options) -> None:
         "frechet_speed",
         figures,
         options,
-        claim=f"Frechet distance of {n} features of length {d}, torchmetrics against ours, {options.threads} threads.",
+        claim=f"Frechet distance of {n} events, {d} features, torchmetrics against ours, {options.threads} threads.",
     )
 
 
 def features(x: Tensor, d: int) -> Tensor:
-    """Rectified random projections of images, (n, 1, height, width) -> (n, d) float64, about the scale of Inception's."""
+    """Rectified random projections of images, (n, 1, height, width) -> (n, d) float64."""
     flat = x.flatten(1).double()
     directions = Rows(d, seed=2).normal(flat.shape[1], dtype=torch.float64) / flat.shape[1] ** 0.5
     return (flat @ directions.T + 0.1).relu()

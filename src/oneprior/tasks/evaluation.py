@@ -121,8 +121,8 @@ def evaluate_iter(
     classifier: Classifier | str | Path | None = None,
     segmenter: Callable[[Tensor], Tensor] | None = None,
     suite: Suite | None = None,
-    score_classifier: bool = False,
-    likelihoods: int = 64,
+    score_classifier: int = 0,
+    likelihoods: int = 16,
     batch: int = 64,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
@@ -138,7 +138,7 @@ def evaluate_iter(
         classifier: a network that knows the classes, or its file.
         segmenter: events -> class of each pixel, for specifications.
         suite: what samples must satisfy.
-        score_classifier: whether to train a classifier on samples and test it on real events.
+        score_classifier: steps to train a classifier on samples for, to test it on real events; 0 for none.
         likelihoods: real events that are scored; 0 for none.
         batch: drawn at once.
         seed: of the samples.
@@ -181,7 +181,7 @@ def evaluate_iter(
         _distances,
         lambda s: _delivery(s, network),
         _copies,
-        lambda s: _classifier_score(s, train, seed) if score_classifier else s,
+        lambda s: _classifier_score(s, train, seed, score_classifier),
         lambda s: _likelihood(s, likelihoods, seed, options or {}),
         lambda s: _specification(s, suite),
     )
@@ -204,7 +204,7 @@ def _features(
 
         return own_features(network)
     numbers = real.x[0].numel()
-    return open_features(f"pca:{max(1, min(64, numbers, n // 4, len(real) - 1))}", real.x)
+    return open_features(f"pca:{max(1, min(64, numbers // 2, n // 4))}", real.x)
 
 
 def _outputs(
@@ -356,7 +356,9 @@ def _copies(state: Evaluation) -> Evaluation:
     return replace(state, rows=(*state.rows, *rows), copies=found)
 
 
-def _classifier_score(state: Evaluation, train: Real | None, seed: int) -> Evaluation:
+def _classifier_score(state: Evaluation, train: Real | None, seed: int, steps: int) -> Evaluation:
+    if not steps:
+        return state
     asked, truth = state.samples.condition.get("label"), state.real.condition.get("label")
     if asked is None or truth is None:
         return replace(
@@ -371,6 +373,7 @@ def _classifier_score(state: Evaluation, train: Real | None, seed: int) -> Evalu
         Rows(64, seed=seed),
         real=None if labels is None or train is None else train.x,
         real_labels=None if labels is None else labels.long(),
+        steps=steps,
     )
     row = Row(
         "classifier accuracy score",

@@ -36,7 +36,7 @@ class Calibrate(Command):
     """
 
     run: tyro.conf.Positional[Path]
-    against: Against = Against()
+    against: Against = Against()  # noqa: RUF009 (frozen)
     operator: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     noise: str = "5%"
     n: int = 100

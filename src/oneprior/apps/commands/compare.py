@@ -25,21 +25,21 @@ class Compare(Command):
         classifier: a network that knows the classes.
         segmenter: module:function, for specifications.
         spec: a YAML file of specifications.
-        score_classifier: train a classifier on the samples of each (minutes).
+        score_classifier: steps to train a classifier on the samples of each for; 1000 take minutes.
         likelihoods: real events that are scored; 0 for none.
         batch_size: drawn at once.
         out: the folder of report.html and result.json.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    against: Against = Against()
+    against: Against = Against()  # noqa: RUF009 (frozen)
     n: int = 1000
     features: str | None = None
     classifier: Path | None = None
     segmenter: str | None = None
     spec: Path | None = None
-    score_classifier: bool = False
-    likelihoods: int = 64
+    score_classifier: int = 0
+    likelihoods: int = 16
     batch_size: int = 64
     out: Path
 

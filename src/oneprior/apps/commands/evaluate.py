@@ -72,7 +72,7 @@ class Evaluate(Command):
         classifier: a network that knows the classes (of `oneprior features`), for labels and specifications.
         segmenter: module:function, events in [-1, 1] -> class of each pixel, for specifications.
         spec: a YAML file of specifications; writes junit.xml as well.
-        score_classifier: train a classifier on samples and test it on real events (minutes).
+        score_classifier: steps to train a classifier on samples for, to test it on real events; 1000 take minutes.
         likelihoods: real events that are scored; 0 for none.
         batch_size: drawn at once.
         out: the folder of report.html and result.json.
@@ -86,8 +86,8 @@ class Evaluate(Command):
     classifier: Path | None = None
     segmenter: str | None = None
     spec: Path | None = None
-    score_classifier: bool = False
-    likelihoods: int = 64
+    score_classifier: int = 0
+    likelihoods: int = 16
     batch_size: int = 64
     out: Path
     law: Law = Law()  # noqa: RUF009 (frozen)

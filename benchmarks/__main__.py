@@ -27,6 +27,7 @@ NAMES = (
     "calibration_verdict",
     "specifications",
     "diagnosis",
+    "pages",
     "tables",
 )
 

@@ -62,7 +62,11 @@ def run(options: Options) -> None:
             f"of the share of real items ({last['trials']} independent ones) that pass all of one output together",
         )
         figures[f"{short}_least_lower_bound"] = Figure(
-            min(row["lower 95 %"] for row in table if row["set"] == name and row["of"] != "set"),
+            min(
+                row["lower 95 %"]
+                for row in table
+                if row["set"] == name and row["lower 95 %"] is not None and row["trials"] > 1
+            ),
             None,
             (">=", 0.98),
             "the least of the single specifications",
@@ -101,6 +105,9 @@ def _passes(name: str, found: list[tuple[Finding, ...]]) -> list[dict[str, Any]]
                 "trials": trials,
                 "passed": passed,
                 "lower 95 %": clopper_pearson(passed, trials, 0.9)[0],
+                "caught": None,
+                "outputs caught": None,
+                "first by": "",
             }
         )
     return rows
@@ -114,8 +121,9 @@ def _kill(name: str, k: Kill) -> dict[str, Any]:
         "of": f"{k.strength:g} {k.unit}",
         "trials": k.sets,
         "passed": k.sets - k.killed,
-        "sets killed": k.rate,
-        "outputs killed": k.output_rate if k.outputs else None,
+        "lower 95 %": None,
+        "caught": k.rate,
+        "outputs caught": k.output_rate if k.outputs else None,
         "first by": best,
     }
 

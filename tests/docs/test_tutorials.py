@@ -11,7 +11,7 @@ import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PAGES = ("train.md", "sample.md", "restore.md", "python.md")
+PAGES = ("train.md", "sample.md", "restore.md", "evaluate.md", "specifications.md", "python.md")
 
 
 @pytest.fixture(scope="module")

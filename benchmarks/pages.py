@@ -6,6 +6,7 @@ Fashion-MNIST and brain slices, with the example specifications. The pages are w
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -125,11 +126,12 @@ def _brain(options: Options, folder: Path) -> dict[str, Figure]:
     varies = training.x.double().std(0, keepdim=True) > 0.04
     for name, settings in (("brain-ppca", {}), ("brain", {"guide": load(trained("brain-ppca", options)).prior()})):
         prior = load(trained(name, options))
-        study: Any = None
-        for study in calibrate_iter(
-            prior, middle, ["downsample:4"], "5%", samples=19, told=False, region=varies, batch=8, **settings
-        ):
-            pass
+        (study,) = deque(
+            calibrate_iter(
+                prior, middle, ["downsample:4"], "5%", samples=19, told=False, region=varies, batch=8, **settings
+            ),
+            maxlen=1,
+        )
         calibrated.write_page(
             study, folder / f"calibration-{name}.html", f"{prior.family}: {name}", "python -m benchmarks pages", 0
         )

@@ -41,6 +41,7 @@ class Segmenter(nn.Module):
         return self.body(x)[:, 0]
 
 
+@torch.enable_grad()
 def segmenter(options: Options, steps: int = 500) -> Segmenter:
     """The trained network."""
     path = options.runs / "features" / ("brain-segmenter-quick" if options.quick else "brain-segmenter.safetensors")

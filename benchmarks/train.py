@@ -69,7 +69,7 @@ JOBS = {
     "fashion-labelled": Job("gan", 15, data="fashion-labelled"),
     "brain-gan": Job("gan", 12, data="brain"),
     "brain-vae": Job("vae", 6, data="brain"),
-    "brain-ppca": Job("ppca", 0, data="brain"),
+    "brain-ppca": Job("ppca", 0, {"labels": False}, data="brain"),
 }
 SNAPSHOTS = (1 / 3,)
 """Shares of the budget at which the weights of both diffusions are kept too, as runs/bench/<name>@33."""

@@ -297,7 +297,7 @@ def test_a_segmenter_is_compared_by_dice_with_the_mask_that_was_asked_for():
     expected = {1: 0.0, 2: 0.0, 3: 1 - 2 * 2 / 5, 4: 1 - 2 * 2 / 6}
     assert made.error.tolist() == pytest.approx([expected[int(k)] for k in rows])
     assert [line.made for line in result.conditions] == [Rate(0, 6), Rate(0, 6), Rate(6, 6), Rate(6, 6)]
-    assert result.conditions[0].name.startswith("0 % – ")
+    assert result.conditions[0].name.startswith("0 – ")
     logits = stress_test(
         masks_run(), lambda x: torch.stack([~upper_half(x), upper_half(x)], 1).float(), masks_real(), n=6
     )

@@ -104,10 +104,10 @@ def write_page(result: StressTest, path: Path, words: str, flags: Sequence[str] 
         *_cards(result),
         report.Text(_caution(result)),
         report.Heading(f"By {name}"),
-        *_rates(result, result.conditions, name),
+        *_rates(result, result.conditions, f"size of {name}" if isinstance(result.question, Masks) else name),
         *_looks(result),
         report.Heading("By distance from the data"),
-        *_rates(result, result.distances, f"distance to the nearest {result.reference} event"),
+        *_rates(result, result.distances, "distance"),
         *_answers(result),
         *_failures(result, path.parent, flags),
         report.Heading("Again"),
@@ -147,26 +147,31 @@ def _caution(result: StressTest) -> str:
             "`oneprior features` that is not the model under test) says how many."
         )
     return text + (
-        f"A generated picture may not show what was asked of it. The judge `{result.judge}` disputes "
+        f"A generated event may not show what was asked of it. The judge `{result.judge}` disputes "
         f"**{_percent(result.disputed)}** of the generated events ({_interval(result.disputed)}) and "
-        f"{_percent(result.disputed_real)} of the real ones, where it can only be wrong itself. Events that are hard "
-        "for both are among the disputed: the rate of failure lies, as a rule, between the one on confirmed events and "
-        "the one on all."
+        f"{_percent(result.disputed_real)} of the real ones, where it is wrong itself if their labels are right. "
+        "Events that are hard for both are among the disputed: the rate of failure lies, as a rule, between the one on "
+        "confirmed events and the one on all."
     )
 
 
 def _rates(result: StressTest, lines: Sequence[Line], what: str) -> list[report.Section]:
     judged = bool(result.judge)
-    head = [what, "real", "fail", "generated", "fail"] + (["confirmed", "fail"] if judged else [])
+    head = [what, "real: failed", "%", "generated: failed", "%"] + (["confirmed: failed", "%"] if judged else [])
     rows = []
     for line in lines:
         row: list[str | None] = [line.name]
         for rate in (line.real, line.made, *([line.confirmed] if judged else [])):
-            row += [f"{rate.trials:,}", f"{_percent(rate)} ({_interval(rate)})" if rate.trials else None]
+            low, high = (100 * end for end in rate.interval)
+            share = f"{100 * rate.value:.1f} ({low:.1f} – {high:.1f})"
+            row += [f"{rate.failed:,} of {rate.trials:,}", share] if rate.trials else [None, None]
         rows.append(row)
     caption = "Share of events on which the model fails, with exact 95 % intervals (Clopper and Pearson)."
     if lines == result.distances:
-        caption += f" Distances are of {result.features}; the bins part the generated events evenly."
+        caption += (
+            f" Distances are to the nearest {result.reference} event, in {result.features}; the bins part the "
+            "generated events evenly."
+        )
     return [
         report.Picture(_plot(lines, judged)),
         report.Table(head, rows, caption),
@@ -176,7 +181,7 @@ def _rates(result: StressTest, lines: Sequence[Line], what: str) -> list[report.
 def _plot(lines: Sequence[Line], judged: bool) -> pictures.Picture:
     """Failure rates with their intervals, a line for each group."""
     lines = sorted(lines, key=lambda line: -line.made.value)[:24] if len(lines) > 24 else lines
-    figure, axes = plots._sheet(5.6, 0.9 + 0.42 * len(lines), "")
+    figure, axes = plots._sheet(6.8, 0.9 + 0.42 * len(lines), "")
     series = [("real", plots.GREY, [line.real for line in lines]), ("generated", plots.BLUE, [ln.made for ln in lines])]
     if judged:
         series.append(("generated, confirmed", plots.ORANGE, [line.confirmed for line in lines]))
@@ -194,7 +199,7 @@ def _plot(lines: Sequence[Line], judged: bool) -> pictures.Picture:
     axes.set_ylim(-len(lines) + 0.4, 0.6)
     axes.set_xlim(left=0)
     axes.set_xlabel("failures, %", color=plots.GREY)
-    plots._legend(axes, [label for label, _, _ in series])
+    axes.legend(frameon=False, labelcolor=plots.GREY, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return plots._encoded(figure)
 
 
@@ -279,7 +284,7 @@ def _failures(result: StressTest, folder: Path, flags: Sequence[str]) -> list[re
 def _failing(result: StressTest, k: int) -> report.Picture:
     _, made = result.answers
     asked, answer = (_word(result, t[k]) for t in (made.requested, made.delivered))
-    sure = f" ({float(made.sure[k]):.0%})" if _sure(made) else ""
+    sure = f" ({100 * float(made.sure[k]):.0f} %)" if _sure(made) else ""
     picture = _grid(result, made.x[k][None], columns=1, pixels=96)
     return report.Picture(picture, f"asked **{asked}**, said **{answer}**{sure}; row {k}")
 

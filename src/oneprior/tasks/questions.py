@@ -240,8 +240,8 @@ def question_of(run: Run, real: Real, by: str | None, bins: int) -> Question:
     inner = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
     edges = tuple(share.quantile(inner).unique().tolist())
     edges = tuple(e for e in edges if e > float(share.min()))
-    ends = ["0 %", *(f"{e:.1%}" for e in edges), "100 %"]
-    names = tuple(f"{a} – {b} of the picture" for a, b in zip(ends[:-1], ends[1:], strict=True))
+    ends = ["0", *(f"{100 * e:.1f}" for e in edges), "100"]
+    names = tuple(f"{a} – {b} %" for a, b in zip(ends[:-1], ends[1:], strict=True))
     return Masks(spec, names, space, levels, edges)
 
 

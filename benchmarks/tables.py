@@ -8,7 +8,19 @@ from typing import Any
 
 from benchmarks.harness import ROOT, Options, cell
 
-ORDER = ("sampling_speed", "few_steps", "latent_vs_pixel", "parzen", "gan_stability", "frechet_speed", "train")
+ORDER = (
+    "sampling_speed",
+    "few_steps",
+    "latent_vs_pixel",
+    "parzen",
+    "gan_stability",
+    "frechet_speed",
+    "calibration_verdict",
+    "specifications",
+    "diagnosis",
+    "pages",
+    "train",
+)
 TITLES = {
     "sampling_speed": "Speed against diffusers",
     "few_steps": "Few network calls",
@@ -16,6 +28,10 @@ TITLES = {
     "parzen": "The Parzen window of 2014",
     "gan_stability": "Stability and diversity of the GANs",
     "frechet_speed": "The Frechet distance itself",
+    "calibration_verdict": "The verdict on calibration",
+    "specifications": "Example specifications",
+    "diagnosis": "Synthetic films for diagnosis",
+    "pages": "The pages of real results",
     "train": "What the runs cost",
 }
 HEAD = """# Benchmarks
@@ -45,7 +61,9 @@ def section(result: Mapping[str, Any]) -> str:
         lines += [result["claim"], ""]
     if result.get("figures"):
         lines += [*markdown([_figure(key, value) for key, value in result["figures"].items()]), ""]
-    if result.get("table"):
+    if result["name"] == "calibration_verdict":
+        lines += [*_power(result["table"]), ""]
+    elif result.get("table"):
         lines += [*markdown(result["table"]), ""]
     machine = result.get("machine", {})
     facts = [
@@ -57,6 +75,28 @@ def section(result: Mapping[str, Any]) -> str:
         *(f"{key} {result[key]}" for key in ("samples", "seeds", "features") if key in result),
     ]
     return "\n".join([*lines, "<sub>" + " · ".join(facts) + "</sub>", ""])
+
+
+def _power(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Power curves as pictures, and as a table with a column for each number of trials."""
+    from oneprior.apps.plots import curves
+
+    numbers = [row for row in rows if row["trials"] == "numbers" and row["draws"] == 99]
+    exact = {row["n"]: row["flagged"] for row in numbers if row["defect"] == "none"}
+    shown, table = [], []
+    for defect in ("too narrow", "too wide", "biased"):
+        lines = []
+        for n in sorted(exact):
+            some = [row for row in numbers if row["n"] == n and row["defect"] == defect]
+            lines.append((f"n = {n}", [0.0, *(r["strength"] for r in some)], [exact[n], *(r["flagged"] for r in some)]))
+        name = f"power_{defect.replace(' ', '_')}.png"
+        unit = "posterior standard deviations" if defect == "biased" else "share of the standard deviation"
+        curves(lines, unit, "flagged", title=defect, level=0.05).save(ROOT / "docs/pictures" / name)
+        shown.append(f"![Share of posteriors flagged that are {defect}](pictures/{name})")
+        for k, strength in enumerate(lines[0][1]):
+            if strength:
+                table.append({"defect": defect, "strength": strength, **{label: up[k] for label, _, up in lines}})
+    return [*shown, "", *markdown(table)]
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:

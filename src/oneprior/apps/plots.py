@@ -18,14 +18,14 @@ def histogram(
     counts: Sequence[float], low: Sequence[float], high: Sequence[float], title: str, across: str = "rank of the truth"
 ) -> Picture:
     """Bars with the band in which they lie if all is well."""
-    figure, axes = _sheet(3.2, 2.3, title)
+    figure, axes = sheet(3.2, 2.3, title)
     place = [k + 0.5 for k in range(len(counts))]
     axes.bar(place, counts, 0.9, color=BLUE)
     edges = [0.0, *[k + 1.0 for k in range(len(counts))]]
     axes.fill_between(edges, [low[0], *low], [high[0], *high], step="pre", color=GREY, alpha=0.35, linewidth=0)
     axes.set_xlabel(across, color=GREY)
     axes.set_xticks([])
-    return _encoded(figure)
+    return encoded(figure)
 
 
 def curves(
@@ -39,7 +39,7 @@ def curves(
     level: float | None = None,
 ) -> Picture:
     """Lines (label, x, y), with a band (x, low, high), a diagonal, or a level to compare with."""
-    figure, axes = _sheet(4.2, 3.0, title)
+    figure, axes = sheet(4.2, 3.0, title)
     if band is not None:
         axes.fill_between(band[0], band[1], band[2], color=GREY, alpha=0.3, linewidth=0)
     for (label, x, y), colour in zip(lines, _colours(len(lines)), strict=True):
@@ -52,12 +52,12 @@ def curves(
     axes.set_xlabel(across, color=GREY)
     axes.set_ylabel(up, color=GREY)
     _legend(axes, [label for label, _, _ in lines])
-    return _encoded(figure)
+    return encoded(figure)
 
 
 def overlaid(sets: Sequence[tuple[str, Sequence[float]]], across: str, *, title: str = "", bins: int = 30) -> Picture:
     """Histograms of several sets of numbers over one another, each with area 1."""
-    figure, axes = _sheet(4.2, 3.0, title)
+    figure, axes = sheet(4.2, 3.0, title)
     every = [value for _, values in sets for value in values]
     low, high = min(every), max(every)
     for (label, values), colour in zip(sets, _colours(len(sets)), strict=True):
@@ -67,14 +67,14 @@ def overlaid(sets: Sequence[tuple[str, Sequence[float]]], across: str, *, title:
     axes.set_xlabel(across, color=GREY)
     axes.set_yticks([])
     _legend(axes, [label for label, _ in sets])
-    return _encoded(figure)
+    return encoded(figure)
 
 
 def points(
     rows: Sequence[tuple[str, float, float]], across: str, *, title: str = "", level: float | None = None
 ) -> Picture:
     """Labelled values with their standard errors, one under another (label, value, error)."""
-    figure, axes = _sheet(5.2, 0.7 + 0.3 * len(rows), title)
+    figure, axes = sheet(5.2, 0.7 + 0.3 * len(rows), title)
     for k, (_, value, error) in enumerate(rows):
         axes.errorbar([value], [-k], xerr=[2 * error] if error == error else None, fmt="o", color=BLUE, markersize=5)
     if level is not None:
@@ -82,10 +82,11 @@ def points(
     axes.set_yticks([-k for k in range(len(rows))], [label for label, _, _ in rows])
     axes.set_ylim(-len(rows) + 0.5, 0.5)
     axes.set_xlabel(across, color=GREY)
-    return _encoded(figure)
+    return encoded(figure)
 
 
-def _sheet(width: float, height: float, title: str) -> tuple[Any, Any]:
+def sheet(width: float, height: float, title: str) -> tuple[Any, Any]:
+    """A figure of so many inches and its axes, on a clear ground."""
     from matplotlib.figure import Figure
 
     figure = Figure((width, height), dpi=160, layout="constrained")
@@ -113,8 +114,9 @@ def _colours(n: int) -> list[str]:
     return [every[k % len(every)] for k in range(n)]
 
 
-def _encoded(figure: Any) -> Picture:
+def encoded(figure: Any) -> Picture:
+    """A figure as a PNG, shown at half its pixels."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    width, height = (round(size * figure.dpi / 2) for size in figure.get_size_inches())  # shown at half its pixels
+    width, height = (round(size * figure.dpi / 2) for size in figure.get_size_inches())
     return Picture(buffer.getvalue(), width, height)

@@ -181,7 +181,7 @@ def _rates(result: StressTest, lines: Sequence[Line], what: str) -> list[report.
 def _plot(lines: Sequence[Line], judged: bool) -> pictures.Picture:
     """Failure rates with their intervals, a line for each group."""
     lines = sorted(lines, key=lambda line: -line.made.value)[:24] if len(lines) > 24 else lines
-    figure, axes = plots._sheet(6.8, 0.9 + 0.42 * len(lines), "")
+    figure, axes = plots.sheet(6.8, 0.9 + 0.42 * len(lines), "")
     series = [("real", plots.GREY, [line.real for line in lines]), ("generated", plots.BLUE, [ln.made for ln in lines])]
     if judged:
         series.append(("generated, confirmed", plots.ORANGE, [line.confirmed for line in lines]))
@@ -200,7 +200,7 @@ def _plot(lines: Sequence[Line], judged: bool) -> pictures.Picture:
     axes.set_xlim(left=0)
     axes.set_xlabel("failures, %", color=plots.GREY)
     axes.legend(frameon=False, labelcolor=plots.GREY, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return plots._encoded(figure)
+    return plots.encoded(figure)
 
 
 def _looks(result: StressTest) -> list[report.Section]:

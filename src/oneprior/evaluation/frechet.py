@@ -90,7 +90,8 @@ def frechet_distance(a: Tensor | FeatureStatistics, b: Tensor | FeatureStatistic
         raise ShapeError("features of the second set", b.mean.shape, a.mean.shape, "Use one feature network.")
     s_a, s_b = a.covariance, b.covariance
     factor = _factor(s_a)
-    root = torch.linalg.eigvalsh(factor.T @ s_b @ factor).clamp_min(0).sqrt().sum()
+    rank = min(a.count, b.count, len(s_a) + 1) - 1  # n events span n - 1 directions; the rest is rounding
+    root = torch.linalg.eigvalsh(factor.T @ s_b @ factor)[-rank:].clamp_min(0).sqrt().sum()
     distance = (a.mean - b.mean).square().sum() + s_a.trace() + s_b.trace() - 2 * root
     return distance.clamp_min(0)
 

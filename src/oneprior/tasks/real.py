@@ -13,6 +13,7 @@ from torch import Tensor
 from oneprior.core import InputError, Rows, ShapeError
 from oneprior.data import Dataset, open_dataset
 from oneprior.tasks.restoration import range_of
+from oneprior.tasks.told import as_told
 from oneprior.training.material import open_material
 from oneprior.training.run import Run
 
@@ -40,7 +41,7 @@ class Real:
 
 
 def open_real(run: Run, path: str | Path, **options: Any) -> Dataset:
-    """Open data in the way that the run's own were opened: size, slices, channels and keys are the same.
+    """Open data in the way that the run's own were opened: size, slices, channels, keys and classes are the same.
 
     Args:
         run: the trained run.
@@ -52,7 +53,7 @@ def open_real(run: Run, path: str | Path, **options: Any) -> Dataset:
     if isinstance(shaping.get("value_range"), list):
         shaping["value_range"] = tuple(shaping["value_range"])
     told = {name: value for name, value in options.items() if value is not None}
-    return open_dataset(path, labels=bool(run.conditions), **(shaping | told))
+    return as_told(run, open_dataset(path, labels=bool(run.conditions), **(shaping | told)), path)
 
 
 def own_data(run: Run) -> tuple[Dataset | None, Dataset | None]:

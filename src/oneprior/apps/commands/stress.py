@@ -120,12 +120,11 @@ class Stress(Command):
         """Test events, and training events where they are there."""
         from oneprior.core import Rows
         from oneprior.tasks.real import open_real, own_data, read_real
-        from oneprior.tasks.told import as_told
 
         options = {"size": self.size, "key": self.key, "label_key": self.label_key}
         own, held_out = own_data(run)
         if self.data is not None:
-            test = as_told(run, open_real(run, self.data, **options), self.data)
+            test = open_real(run, self.data, **options)
         elif held_out is not None:
             test = held_out
         else:

@@ -87,7 +87,7 @@ def run(options: Options) -> None:
         claim="Example specifications on held-out real data, and on mutants of it.",
         sets=sets,
         set_size=size,
-        split_seed=7,
+        split_seed=11,
     )
 
 
@@ -135,17 +135,17 @@ def _fashion(options: Options) -> tuple[Outputs, Outputs]:
     real = Outputs(data.test, {"label": data.test_labels}, units=_GREY, judges=judges)
     if options.quick:
         real = real.take(torch.arange(600))
-    return halves(real, Rows(1, seed=7))
+    return halves(real, Rows(1, seed=11))
 
 
 def _brains(options: Options) -> list[tuple[Outputs, Outputs]]:
     data, network = brains(options), segmenter(options)
-    order = Rows(1, seed=7, stream="reference").bits(int(data.subject.max()) + 1)[0].argsort()
+    order = Rows(1, seed=11, stream="reference").bits(int(data.subject.max()) + 1)[0].argsort()
     reference = torch.isin(data.subject, order[:_REFERENCE])
     judges = Judges(
         segment=lambda x: torch.cat([(network(part) > 0).long() for part in x.split(500)]), train=data.x[reference]
     )
     told = {"ventricle": as_condition(data.ventricle).float()}
     real = Outputs(data.x, told, units=_GREY, group=data.subject, judges=judges)
-    first, second = halves(real.take((~reference).nonzero()[:, 0]), Rows(1, seed=7))
+    first, second = halves(real.take((~reference).nonzero()[:, 0]), Rows(1, seed=11))
     return [(first, second), (second, first)]

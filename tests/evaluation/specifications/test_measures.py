@@ -121,6 +121,20 @@ def test_distances_within_the_set_and_to_the_training_set() -> None:
     assert (value("novel", outputs) <= 0.1 * 127.5 + 1e-3).all()
 
 
+def test_the_residual_is_what_the_training_events_do_not_span() -> None:
+    basis = torch.linalg.qr(Rows(30, seed=1).normal(3).double()).Q  # (30, 3)
+    train = (Rows(40, seed=2).normal(3).double() @ basis.T).reshape(40, 1, 5, 6)
+    inside = train[:4] * 2
+    outputs = Outputs(torch.cat([inside, Rows(2, seed=3).normal(1, 5, 6).double()]), judges=Judges(train=train))
+    found = value("residual", outputs, components=3)
+    assert (found[:4] < 1e-5).all()
+    rest = outputs.x[4:].flatten(1) - train.flatten(1).mean(0)
+    left = rest - rest @ basis @ basis.T
+    assert torch.allclose(found[4:], left.norm(dim=1) / rest.norm(dim=1))
+    with pytest.raises(InputError, match="--train DATA"):
+        value("residual", Outputs(inside))
+
+
 def test_every_measure_says_what_it_is() -> None:
     for name, (function, _) in MEASURES.items():
         assert function.__doc__, name

@@ -52,6 +52,7 @@ MEASURES: Mapping[str, tuple[Callable[..., Tensor], Scope]] = {
     "largest_part": (measures.largest_part, "sample"),
     "border": (measures.border, "sample"),
     "symmetry": (measures.symmetry, "sample"),
+    "residual": (measures.residual, "sample"),
     "confidence": (measures.confidence, "sample"),
     "class_share": (measures.class_share, "sample"),
     "label_probability": (measures.label_probability, "conditional"),

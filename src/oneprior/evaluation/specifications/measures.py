@@ -104,6 +104,17 @@ def symmetry(outputs: Outputs) -> Tensor:
     return F.cosine_similarity(flat, mirrored, dim=1)
 
 
+def residual(outputs: Outputs, components: int = 64) -> Tensor:
+    """Share of an output's deviation from the training mean that principal components of training events leave, 0 to 1.
+
+    High for what no combination of training events shows: holes, seams, noise, another scale.
+    """
+    mean, directions = outputs.judges.subspace
+    apart = outputs.x.flatten(1).double() - mean
+    inside = apart @ directions[:, :components]
+    return (1 - inside.square().sum(1) / apart.square().sum(1).clamp_min(1e-12)).clamp_min(0).sqrt()
+
+
 def confidence(outputs: Outputs) -> Tensor:
     """The probability of the class that a classifier finds likeliest: low for what is none of them."""
     return outputs.probabilities.amax(1)

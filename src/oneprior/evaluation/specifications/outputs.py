@@ -33,6 +33,19 @@ class Judges:
     generate: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None
     evidence: GaussianLikelihood | None = None
 
+    @cached_property
+    def subspace(self) -> tuple[Tensor, Tensor]:
+        """Mean (d,) and principal components (d, r) of up to 4,096 training events, float64, the largest first.
+
+        Raises:
+            InputError: where there are none.
+        """
+        if self.train is None:
+            raise InputError("a check compares with training events: give --train DATA, or Judges(train=...)")
+        x = self.train[:: max(1, -(-len(self.train) // 4096))].flatten(1).double()
+        _, _, directions = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+        return x.mean(0), directions.T
+
 
 @dataclass(frozen=True)
 class Outputs:

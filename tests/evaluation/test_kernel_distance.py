@@ -44,3 +44,14 @@ def test_mistakes_are_told():
         kernel_distance(features(10), features(10), Rows(1))
     with pytest.raises(ShapeError, match="one feature network"):
         kernel_distance(features(10), features(10)[:, :3], Rows(1), size=5)
+
+
+def test_a_streamed_set_gives_the_blocks_of_its_parts() -> None:
+    a, b = Rows(400, seed=1).normal(6), Rows(400, seed=2).normal(6) + 0.3
+    parts = [kernel_distance(a[k : k + 100], b[k : k + 100], Rows(1, seed=k), size=50) for k in range(0, 400, 100)]
+    whole = parts[0] + parts[1] + parts[2] + parts[3]
+    assert whole.blocks == 8
+    assert whole.value == pytest.approx(sum(p.value for p in parts) / 4)
+    assert abs(whole.value - kernel_distance(a, b, Rows(1), size=50).value) < 4 * whole.standard_error
+    with pytest.raises(InputError, match="one size"):
+        parts[0] + kernel_distance(a, b, Rows(1), size=40)

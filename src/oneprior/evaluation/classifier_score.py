@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from oneprior.core import InputError, Rows
@@ -39,6 +40,7 @@ class ClassifierScore:
     test: int
 
 
+@torch.enable_grad()
 def classifier_accuracy_score(
     x: Tensor,
     labels: Tensor,

@@ -19,19 +19,37 @@ from oneprior.core import InputError, Rows, ShapeError
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """An estimate.
+    """An estimate. Those of disjoint parts of two sets are joined by `+`, so that large sets can be streamed.
 
     Args:
-        value: mean of the blocks; 0 for equal laws, and then as often below as above.
-        standard_error: of value; nan for one block.
-        blocks: how many.
+        each: of every block, (blocks,) float64.
         size: events of each set in a block.
     """
 
-    value: float
-    standard_error: float
-    blocks: int
+    each: Tensor
     size: int
+
+    @property
+    def value(self) -> float:
+        """Mean of the blocks; 0 for equal laws, and then as often below as above."""
+        return float(self.each.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """Of value; nan for one block."""
+        return float(self.each.std() / self.blocks**0.5) if self.blocks > 1 else float("nan")
+
+    @property
+    def blocks(self) -> int:
+        """How many."""
+        return len(self.each)
+
+    def __add__(self, other: KernelDistance) -> KernelDistance:
+        if self.size != other.size:
+            raise InputError(
+                f"kernel distances of blocks of {self.size} and {other.size} cannot be joined; use one size"
+            )
+        return KernelDistance(torch.cat([self.each, other.each]), self.size)
 
 
 def kernel_distance(a: Tensor, b: Tensor, rows: Rows, *, size: int = 1000) -> KernelDistance:
@@ -61,9 +79,7 @@ def kernel_distance(a: Tensor, b: Tensor, rows: Rows, *, size: int = 1000) -> Ke
             "give a smaller size"
         )
     parts = [_shuffled(x, rows.stream(name)).double()[: blocks * size].split(size) for x, name in ((a, "a"), (b, "b"))]
-    found = torch.stack([squared_discrepancy(x, y) for x, y in zip(*parts, strict=True)])
-    error = float(found.std() / blocks**0.5) if blocks > 1 else float("nan")
-    return KernelDistance(float(found.mean()), error, blocks, size)
+    return KernelDistance(torch.stack([squared_discrepancy(x, y) for x, y in zip(*parts, strict=True)]), size)
 
 
 def squared_discrepancy(x: Tensor, y: Tensor) -> Tensor:

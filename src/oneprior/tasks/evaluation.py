@@ -109,11 +109,12 @@ def evaluate_iter(
         lambda s: examination.delivery(s, network),
         examination.copies,
         lambda s: examination.classifier_score(s, train, seed, score_classifier),
+        examination.parzen,
         lambda s: examination.likelihoods(s, likelihoods, seed, options or {}),
         lambda s: examination.specification(s, suite),
     )
     for k, measure in enumerate(work):
-        with torch.no_grad() if k != 3 else torch.enable_grad():
+        with torch.no_grad():
             state = measure(state)
         state = replace(state, done=0.8 + 0.2 * (k + 1) / len(work), seconds=time.perf_counter() - start)
         yield state

@@ -25,6 +25,7 @@ from oneprior.evaluation import (
     label_modes,
     likelihood_of,
     memorisation,
+    parzen_log_likelihood,
     support,
 )
 from oneprior.evaluation.specifications import Finding, Outputs, Suite
@@ -250,6 +251,20 @@ def classifier_score(state: Evaluation, train: Real | None, seed: int, steps: in
         "higher",
         f"trained on {score.n} samples (second column: on as many real events), tested on {score.test} real ones",
     )
+    return replace(state, rows=(*state.rows, row))
+
+
+def parzen(state: Evaluation) -> Evaluation:
+    """The Parzen window of 2014, kept for history."""
+    half = len(state.real) // 2
+    if half < 2 or len(state.samples) < 2:
+        return state
+    held_out, test = state.real.x[:half], state.real.x[half : half + 1000]
+    found = parzen_log_likelihood(state.samples.x, held_out, test)
+    train = state.train
+    other = math.nan if train is None else parzen_log_likelihood(train[: len(state.samples)], held_out, test).mean
+    note = f"nats on [0, 1], {len(state.samples)} windows; it rewards smoothness, and nothing is ranked by it"
+    row = Row("Parzen log-likelihood", found.mean, found.standard_error, other, note=note)
     return replace(state, rows=(*state.rows, row))
 
 

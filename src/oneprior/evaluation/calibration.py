@@ -26,7 +26,7 @@ from torch import Tensor
 
 from oneprior.core import InputError, Rows, ShapeError
 from oneprior.evaluation.accuracy import crps
-from oneprior.evaluation.coverage import Coverage
+from oneprior.evaluation.coverage import Coverage, clustered
 from oneprior.evaluation.energy import energy_score
 from oneprior.evaluation.ranks import (
     Functional,
@@ -201,7 +201,7 @@ def _intervals(
         entry = crps(some.flatten(1)[..., None], truth.reshape(-1, 1)).reshape(truth.shape)
         scores.append((entry * here).sum(1) / here.sum(1))
     entries = counted.flatten(1).sum(1).double()
-    found = [_coverage(hits[:, j], width[:, j], entries, level, len(draws)) for j, (level, _) in enumerate(levels)]
+    found = [clustered(hits[:, j], width[:, j], entries, level, len(draws)) for j, (level, _) in enumerate(levels)]
     return tuple(found), _mean(torch.cat(scores))
 
 
@@ -227,7 +227,7 @@ def _by_deviation(draws: Tensor, x: Tensor, counted: Tensor, levels: Sequence[fl
         hits, width, entries, variance, error = sums[:, :, b]
         total = float(entries.sum())
         deviation, error = (math.sqrt(float(value.sum()) / total) for value in (variance, error))
-        found.append(DeviationBin(deviation, error, _coverage(hits, width, entries, level, count)))
+        found.append(DeviationBin(deviation, error, clustered(hits, width, entries, level, count)))
     return tuple(found)
 
 
@@ -262,15 +262,6 @@ def _deviation(draws: Tensor) -> Tensor:
         mean += step / (s + 1)
         square += step * (draw.double() - mean)
     return (square / (len(draws) - 1)).sqrt()
-
-
-def _coverage(hits: Tensor, width: Tensor, entries: Tensor, level: float, draws: int) -> Coverage:
-    """The ratio estimator of `interval_coverage`, from sums of each image."""
-    total, images = float(entries.sum()), int((entries > 0).sum())
-    value = float(hits.sum()) / total
-    scatter = float((hits - value * entries).square().sum())
-    error = math.sqrt(images / (images - 1) * scatter) / total if images > 1 else math.nan
-    return Coverage(value, error, level, images, draws, float(width.sum()) / total)
 
 
 def _mean(score: Tensor) -> Score:

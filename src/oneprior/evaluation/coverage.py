@@ -69,16 +69,28 @@ def interval_coverage(draws: Tensor, x: Tensor, level: float = 0.9, mask: Tensor
     low, high = ordered[k - 1], ordered[count - k]
     counted = torch.ones_like(x, dtype=torch.bool) if mask is None else mask.to(x.device).bool().expand(x.shape)
     entries = counted.flatten(1).sum(1).double()
-    total = float(entries.sum())
-    if not total:
+    if not bool(entries.any()):
         raise InputError("the mask leaves no entry to count; give a mask with at least one true entry")
     hits = ((x >= low) & (x <= high) & counted).flatten(1).sum(1).double()
+    width = ((high.double() - low.double()) * counted).flatten(1).sum(1)
+    return clustered(hits, width, entries, level, count)
+
+
+def clustered(hits: Tensor, width: Tensor, entries: Tensor, level: float, draws: int) -> Coverage:
+    """Coverage from sums of each image, by the ratio estimator.
+
+    Args:
+        hits: counted entries inside their interval, (n,) float64.
+        width: sum of the widths of the counted intervals, (n,).
+        entries: counted entries, (n,); not all 0.
+        level: what was promised.
+        draws: behind each interval.
+    """
+    total, images = float(entries.sum()), int((entries > 0).sum())
     value = float(hits.sum()) / total
-    images = int((entries > 0).sum())
     scatter = float((hits - value * entries).square().sum())
     error = math.sqrt(images / (images - 1) * scatter) / total if images > 1 else math.nan
-    width = float(((high.double() - low.double()) * counted).sum()) / total
-    return Coverage(value, error, level, images, count, width)
+    return Coverage(value, error, level, images, draws, float(width.sum()) / total)
 
 
 def _rank(count: int, level: float) -> int:

@@ -95,7 +95,7 @@ def test_an_evaluation_writes_a_page_figures_junit_and_counter_examples(place, s
     distance = next(row for name, row in rows.items() if name.startswith("Frechet distance (train-classifier-"))
     assert min(distance["value"], distance["real"]) > 0
     assert rows["label accuracy"]["value"] > 0.5
-    assert rows["bits per dimension"]["value"] > 0
+    assert rows["bits per dimension (exact)"]["value"] > 0
     assert rows["classifier accuracy score"]["value"] > 0.4
     assert rows["nearer than 99 % of test events"]["value"] < 0.05
     page = (out / "report.html").read_text()

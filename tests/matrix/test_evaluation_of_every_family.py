@@ -33,7 +33,7 @@ def test_every_family_is_evaluated(tiny: Tiny, tmp_path):
     found = evaluate(run, real, n=24, train=real, suite=SUITE, likelihoods=2, options=options)
     names = [row.name for row in found.rows]
     assert any(name.startswith("kernel distance (pca") for name in names)
-    assert "precision" in names
+    assert "Parzen log-likelihood" in names
     has_none = any(note.startswith("No likelihood") for note in found.notes)
     assert (found.likelihood is None) == has_none
     assert has_none == (run.family == "gan")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from oneprior.apps import plots, report
 from oneprior.apps.evaluated import foot, number
 from oneprior.apps.pictures import Picture
@@ -35,10 +37,35 @@ def figures(study: Study) -> dict[str, Any]:
             "energy": vars(c.energy),
             "scores": study.scores,
             "findings": [vars(f) for f in c.verdict.findings],
+            "chains": chains(study),
             "network_calls": study.restoration.network_calls,
             "seconds": round(study.restoration.seconds, 2),
         }
     )
+
+
+def chains(study: Study) -> dict[str, float]:
+    """How well the chains behind the draws have mixed; empty where there are none."""
+    found = {}
+    for name in ("r_hat", "effective_sample_size"):
+        value = study.restoration.diagnostics.get(name)
+        if isinstance(value, Tensor):
+            found[name] = float(value.double().nanmedian())
+    return found
+
+
+def _mixed(study: Study) -> list[report.Section]:
+    """A warning where draws are not independent: ranks and intervals take them to be."""
+    found, draws = chains(study), len(study.restoration.draws)
+    if not found:
+        return []
+    said = f"R-hat {found['r_hat']:.2f} and {found['effective_sample_size']:.0f} effective draws of {draws} (medians)."
+    if found["r_hat"] > 1.1 or found["effective_sample_size"] < 0.8 * draws:
+        said += (
+            " **The draws are not independent, as the ranks take them to be: what is flagged may be the chain and not "
+            "the posterior.** Draw fewer from longer chains."
+        )
+    return [report.Text(said)]
 
 
 def write_page(study: Study, path: Path, prior: str, words: str, seed: int) -> Path:
@@ -63,6 +90,7 @@ def write_page(study: Study, path: Path, prior: str, words: str, seed: int) -> P
     sections = [
         report.Cards(cards),
         report.Text(f"**{c.verdict.sentence}**"),
+        *_mixed(study),
         report.Strips(panel(restoration), "Some of them. The deviation is the posterior's, entry by entry."),
         *_coverage(c),
         *_ranks(c),
@@ -101,7 +129,7 @@ def _coverage(c: Calibration) -> list[report.Section]:
             ),
             report.Picture(
                 plots.curves(
-                    [("", [b.deviation for b in c.by_deviation], [b.error for b in c.by_deviation])],
+                    [("", *_sorted([(b.deviation, b.error) for b in c.by_deviation]))],
                     "predicted deviation",
                     "true error",
                     diagonal=True,
@@ -111,6 +139,11 @@ def _coverage(c: Calibration) -> list[report.Section]:
         ]
         sections.append(report.Gallery(shown))
     return sections
+
+
+def _sorted(pairs: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    pairs = sorted(pairs)
+    return [a for a, _ in pairs], [b for _, b in pairs]
 
 
 def _ranks(c: Calibration) -> list[report.Section]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from oneprior.apps import pictures, plots, report
 from oneprior.apps.evaluated import figures, foot, number, warning
-from oneprior.tasks.evaluation import Evaluation
+from oneprior.tasks.evaluation import Evaluation, Row
 
 
 def all_figures(results: Sequence[Evaluation], names: Sequence[str]) -> dict[str, Any]:
@@ -35,14 +35,11 @@ def write_page(results: Sequence[Evaluation], names: Sequence[str], path: Path, 
         cells = [None if row is None else _with_error(row.value, row.error) for row in rows]
         real = next((row.real for row in rows if row is not None and not math.isnan(row.real)), math.nan)
         lines.append([measure, *cells, number(real), some.better or None])
-        values = [math.nan if row is None else row.value for row in rows]
-        known = [v for v in values if not math.isnan(v)]
-        if some.better and len(known) > 1:
-            target = min(known) if some.better == "lower" else max(known)
-            best |= {(k, 1 + j) for j, v in enumerate(values) if v == target}
+        best |= {(k, 1 + j) for j in _winners(rows, some.better)}
     caption = (
         "± one standard error where there is one. The last column but one: real training events in place of samples. "
-        "Likelihoods are comparable where their kind is the same: a bound lies below, codes are not pixels."
+        "Bold: the best, where the next does not lie within two standard errors. Different kinds of likelihood do not "
+        "compare: a bound on the likelihood gives more bits, and codes are not pixels."
     )
     first = measures[0] if measures else ""
     dots = [(name, named[first].value, 0.0) for name, named in zip(names, found, strict=True) if first in named]
@@ -63,6 +60,18 @@ def write_page(results: Sequence[Evaluation], names: Sequence[str], path: Path, 
     lead = f"{of} against {len(results[0].real):,} real events."
     seconds = sum(result.seconds for result in results)
     return report.Report("Compared", sections, lead, foot(results[0].seed, seconds)).write(path)
+
+
+def _winners(rows: Sequence[Row | None], better: str) -> list[int]:
+    """The best, unless the next lies within two standard errors of their difference."""
+    known = sorted(
+        ((row.value if better == "lower" else -row.value), j) for j, row in enumerate(rows) if row is not None
+    )
+    if not better or len(known) < 2:
+        return []
+    (first, j), (second, k) = known[:2]
+    errors = [r.error for r in (rows[j], rows[k]) if r is not None and not math.isnan(r.error)]
+    return [j] if second - first > 2 * math.hypot(*errors) else []
 
 
 def _specifications(results: Sequence[Evaluation], names: Sequence[str]) -> list[report.Section]:

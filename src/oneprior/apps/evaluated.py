@@ -99,7 +99,7 @@ def warning(result: Evaluation) -> str:
 
 
 def specification_sections(
-    findings: Sequence[Finding], real: Sequence[Finding], outputs: Outputs
+    findings: Sequence[Finding], real: Sequence[Finding], outputs: Outputs, origin: str = "of the seed make them again"
 ) -> list[report.Section]:
     """The table of specifications, and the worst counter-examples of each that fails."""
     if not findings:
@@ -121,8 +121,10 @@ def specification_sections(
         )
     wrong = [f.specification.name for f in real if f.state == "broken"]
     caption = (
-        "Pass rates with exact 95 % intervals (Clopper and Pearson). Met: even the lower end (one-sided, 95 %) reaches "
-        "what is required; broken: even the upper end does not; undecided: more samples are needed. A set is one trial."
+        "Pass rates with exact 95 % intervals (Clopper, Pearson). Met: even the lower end (one-sided, 95 %) "
+        "reaches what "
+        "is required; broken: even the upper end does not; undecided: more samples are needed. A number for the whole "
+        "set is one trial."
     )
     if wrong:
         caption += f" **Real events break {', '.join(wrong)}: there the specification is wrong, not the samples.**"
@@ -135,7 +137,7 @@ def specification_sections(
             first = f.worst[0]
             values = ", ".join(f"{name} {value:.4g}" for name, value in first.values.items())
             rows = ", ".join(str(example.row) for example in f.worst)
-            caption = f"{len(f.failed)} fail; the worst: {values}. Rows {rows} of the seed make them again."
+            caption = f"{len(f.failed)} fail; the worst: {values}. Rows {rows} {origin}."
             sections += [report.Heading(f"Against: {f.specification.name}", 3), report.Picture(shown, caption)]
     return sections
 
@@ -155,14 +157,14 @@ def kill_sections(kills: Sequence[Kill]) -> list[report.Section]:
                 "" if kill.mutant == "none" else f"{kill.strength:g} {kill.unit}",
                 f"{kill.killed} of {kill.sets}",
                 None if not kill.outputs else f"{kill.output_rate:.1%}",
-                ", ".join(name for _, name in by[:3]) or None,
+                by[0][1] if by else None,
             ]
         )
     caption = (
         "Good outputs were spoilt on purpose. A set is killed where some specification breaks on it; single outputs "
         "are counted where every one was spoilt and had passed before."
     )
-    head = ("mutant", "strength", "sets killed", "outputs killed", "by")
+    head = ("mutant", "strength", "sets killed", "outputs killed", "first by")
     return [
         report.Heading("Are the specifications any good?"),
         report.Table(head, lines, caption, rules=frozenset(rules), words=2),
@@ -235,7 +237,7 @@ def _labels(result: Evaluation) -> list[report.Section]:
     names = next((spec.names for spec in result.run.conditions if spec.name == "label"), ())
     share = result.labels.by_class
     rows = [
-        (names[k] if k < len(names) else str(k), float(share[k]), 0.0)
+        (names[k] if k < len(names) else str(k), float(share[k]), _binomial(result, k))
         for k in range(len(share))
         if not share[k].isnan()
     ]
@@ -243,6 +245,13 @@ def _labels(result: Evaluation) -> list[report.Section]:
         report.Heading("Delivered as asked"),
         report.Picture(plots.points(rows, "share of samples that show the class they were asked for")),
     ]
+
+
+def _binomial(result: Evaluation, k: int) -> float:
+    """Standard error of the share of a class."""
+    assert result.labels is not None
+    share, n = float(result.labels.by_class[k]), int(result.labels.confusion[k].sum())
+    return math.sqrt(share * (1 - share) / max(n, 1))
 
 
 def _copies(result: Evaluation) -> list[report.Section]:
@@ -254,9 +263,12 @@ def _copies(result: Evaluation) -> list[report.Section]:
         ("sample", pictures.grid(result.samples.x[worst], columns=_SHOWN, pixels=48)),
         ("nearest training event", pictures.grid(train[copies.source[worst]], columns=_SHOWN, pixels=48)),
     ]
-    said = "Copying is shown." if copies.found else "No copying is shown."
+    said = "**Copying is shown.**" if copies.found else "No copying is shown."
     caption = (
-        f"The samples nearest to a training event. {said} {copies.copies:.1%} of samples lie nearer than 99 % of test "
-        f"events do (1 % is right; p = {copies.copies_p:.2g}); {copies.closer:.0%} of pairs have the sample nearer."
+        f"The samples that lie most clearly beside one training event. {said} {copies.copies:.1%} of samples have a "
+        f"smaller ratio of their two nearest distances than 99 % of test events ({copies.expected:.1%} is right; "
+        f"p = {copies.copies_p:.2g}). {copies.closer:.0%} of pairs have the sample nearer to the training set "
+        "than the test "
+        "event: above one half, it may be copies, or too little variety."
     )
     return [report.Heading("Copies?"), report.Strips(rows, caption)]

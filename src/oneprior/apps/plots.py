@@ -76,7 +76,7 @@ def points(
     """Labelled values with their standard errors, one under another (label, value, error)."""
     figure, axes = sheet(5.2, 0.7 + 0.3 * len(rows), title)
     for k, (_, value, error) in enumerate(rows):
-        axes.errorbar([value], [-k], xerr=[2 * error] if error == error else None, fmt="o", color=BLUE, markersize=5)
+        axes.errorbar([value], [-k], xerr=[error] if error == error else None, fmt="o", color=BLUE, markersize=5)
     if level is not None:
         axes.axvline(level, color=GREY, linewidth=1, linestyle="--")
     axes.set_yticks([-k for k in range(len(rows))], [label for label, _, _ in rows])

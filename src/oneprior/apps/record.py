@@ -69,6 +69,8 @@ def check_place(out: Path, command: Command, free: Sequence[str] | None = None) 
     """
     out = out.expanduser()
     if out.suffix and not out.is_dir():
+        if (out.parent / NAME).exists() and not read(out.parent):
+            raise Mistake(f"{out.parent / NAME} is not of oneprior and would be lost; give --out in another folder")
         if out.exists() and out.name not in {Path(name).name for r in read(out.parent) for name in r["outputs"]}:
             raise Mistake(
                 f"--out {out} is a file that no oneprior command here has written; give another name, or remove it"

@@ -8,6 +8,7 @@ from typing import Any
 from oneprior.apps import pictures, report
 from oneprior.apps.evaluated import foot, kill_sections, number, specification_sections
 from oneprior.apps.record import plain
+from oneprior.evaluation.specifications import TOGETHER
 from oneprior.tasks.specification import Specified
 
 
@@ -17,7 +18,7 @@ def figures(result: Specified) -> dict[str, Any]:
         {
             "suite": result.fitted.suite.name,
             "fitted_on": result.fitted.events,
-            "tried_on": max(f.trials for f in result.findings),
+            "tried_on": max((f.trials for f in result.findings), default=0),
             "findings": [f.to_dict() for f in result.findings],
             "kills": [{**vars(k), "rate": k.rate, "output_rate": k.output_rate} for k in result.kills],
             "useless": result.useless,
@@ -25,19 +26,20 @@ def figures(result: Specified) -> dict[str, Any]:
     )
 
 
-def write_page(result: Specified, path: Path) -> Path:
+def write_page(result: Specified, path: Path, words: str, seed: int) -> Path:
     """report.html."""
     rows = []
     for s in result.fitted.suite.specifications:
         for bound in s.rule.bounds():
             low, high = (None if v is None else number(v) for v in (bound.at_least, bound.at_most))
             rows.append([s.name, f"`{bound.words}`", low, high, f"{s.required:.1%}"])
-    last = result.findings[-1]
-    low = f"{last.lower:.1%}"
-    cards = [
-        (f"{last.passed} of {last.trials}", "real events it had not seen pass everything asked of one output"),
-        (low, "of real events pass, at the least (one-sided, 95 %)"),
-    ]
+    last = next((f for f in result.findings if f.specification.name == TOGETHER), None)
+    cards = []
+    if last is not None:
+        cards = [
+            (f"{last.passed} of {last.trials}", "real events it had not seen pass everything asked of one output"),
+            (f"{last.lower:.1%}", "of real events pass, at the least (one-sided, 95 %)"),
+        ]
     middle = [result.kills[k] for k in range(2, len(result.kills), 3)]
     if middle:
         cards.append(
@@ -56,7 +58,7 @@ def write_page(result: Specified, path: Path) -> Path:
             f"`auto` bounds were set on {result.fitted.events:,} real events (subjects); below, others try them.",
             words=2,
         ),
-        *specification_sections(result.findings, (), result.shown),
+        *specification_sections(result.findings, (), result.shown, "of the data"),
         *kill_sections(result.kills),
     ]
     if result.useless:
@@ -66,4 +68,5 @@ def write_page(result: Specified, path: Path) -> Path:
                 f"**Useless against these mutants: {names}.** They catch none of them; keep them only for a reason."
             )
         )
-    return report.Report(f"Specified: {result.fitted.suite.name}", sections, "", foot(0, 0.0)).write(path)
+    sections += [report.Heading("Again"), report.Command(words, "This page, word for word:")]
+    return report.Report(f"Specified: {result.fitted.suite.name}", sections, "", foot(seed, result.seconds)).write(path)

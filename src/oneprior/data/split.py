@@ -64,6 +64,15 @@ def split(
     return Subset(dataset, (~mask).nonzero()[:, 0]), Subset(dataset, mask.nonzero()[:, 0])
 
 
+def subjects(dataset: Dataset, rule: str | Callable[[str], str]) -> torch.Tensor:
+    """The number of the subject of each row, (n,) int64, by a rule on the names of the files.
+
+    Raises:
+        InputError: where a name does not match.
+    """
+    return torch.from_numpy(np.asarray(_groups(dataset, rule)[0], dtype=np.int64))
+
+
 def _groups(dataset: Dataset, subject: str | Callable[[str], str] | None) -> tuple[np.ndarray, list[str]]:
     """The group of each row, (n,), and the key of each group."""
     n, names = len(dataset), dataset.names

@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Classifier(nn.Module):
         width: channels of the first convolution; the features have 4 * width entries.
         rows: the random numbers of its first weights; one row is used.
         label: what the name begins with, as "fashion-mnist".
+        names: of the classes, or empty.
     """
 
     def __init__(
@@ -50,12 +51,13 @@ class Classifier(nn.Module):
         *,
         width: int = 32,
         label: str = "classifier",
+        names: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if len(event_shape) - 1 not in _CONVOLUTIONS:
             raise ShapeError("events of the classifier", tuple(event_shape), "(channels, *space)", "Up to three axes.")
         self.event_shape, self.classes, self.width = torch.Size(event_shape), classes, width
-        self.label = label
+        self.label, self.names = label, tuple(names)
         convolution = _CONVOLUTIONS[len(event_shape) - 1]
         layers: list[nn.Module] = []
         before = event_shape[0]
@@ -129,6 +131,7 @@ class Classifier(nn.Module):
             "classes": self.classes,
             "width": self.width,
             "label": self.label,
+            "names": list(self.names),
         }
         metadata = {"classifier": json.dumps(settings), "sha256": self.fingerprint}
         save_file({k: v.contiguous() for k, v in self.state_dict().items()}, str(path), metadata=metadata)
@@ -151,7 +154,13 @@ class Classifier(nn.Module):
         if "classifier" not in metadata:
             raise BadRunError(f"{path} holds no classifier of oneprior.evaluation; train one with train_classifier")
         settings = json.loads(metadata["classifier"])
-        network = cls(settings["event_shape"], settings["classes"], width=settings["width"], label=settings["label"])
+        network = cls(
+            settings["event_shape"],
+            settings["classes"],
+            width=settings["width"],
+            label=settings["label"],
+            names=settings.get("names", ()),
+        )
         network.load_state_dict(state)
         if network.fingerprint != metadata.get("sha256"):
             raise BadRunError(f"the weights in {path} do not have the hash it names; train the classifier again")
@@ -173,6 +182,7 @@ def train_classifier_iter(
     width: int = 32,
     learning_rate: float = 3e-3,
     label: str = "classifier",
+    names: Sequence[str] = (),
 ) -> Iterator[Classifier]:
     """Train a `Classifier` on labelled events.
 
@@ -184,6 +194,7 @@ def train_classifier_iter(
         width: channels of the first convolution.
         learning_rate: peak rate of AdamW.
         label: what the network's name begins with.
+        names: of the classes, or empty.
 
     Yields:
         The network after each step; after the last one it is ready to use (`embed`, `classify`).
@@ -193,12 +204,12 @@ def train_classifier_iter(
     """
     if len(x) != len(labels):
         raise InputError(f"{len(x)} events with {len(labels)} labels; give one label for each event")
-    classes = int(labels.max()) + 1
+    classes = max(int(labels.max()) + 1, len(names))
     if classes < 2:
         raise InputError("all labels are 0: a classifier needs at least two classes")
     if steps < 1:
         raise InputError(f"training needs at least one step, got {steps}")
-    network = Classifier(x.shape[1:], classes, rows, width=width, label=label).to(x.device).train()
+    network = Classifier(x.shape[1:], classes, rows, width=width, label=label, names=names).to(x.device).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0.05)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=max(steps, 2), pct_start=0.2)
     for step in range(steps):

@@ -29,7 +29,7 @@ from oneprior.evaluation import (
 from oneprior.operators.base import Operator
 from oneprior.tasks.measurement import Measurement, simulate
 from oneprior.tasks.methods import Aim, Guide
-from oneprior.tasks.real import Real
+from oneprior.tasks.real import Real, first_of_groups
 from oneprior.tasks.restoration import Restoration, restore_iter
 from oneprior.training.run import Run
 
@@ -54,15 +54,9 @@ class Study:
 
 
 def independent(real: Real, n: int) -> Real:
-    """The first n events of different groups: slices of one subject are one trial."""
-    if real.group is None:
-        keep = torch.arange(min(n, len(real)))
-    else:
-        _, place = real.group.unique(return_inverse=True)
-        first = torch.full((int(place.max()) + 1,), len(real)).scatter_reduce(
-            0, place, torch.arange(len(real)), "amin", include_self=True
-        )
-        keep = first.sort().values[:n]
+    """The first n events of different groups, one of each: slices of one subject are one trial."""
+    keep = torch.arange(len(real)) if real.group is None else first_of_groups(real.group)
+    keep = keep[:n]
     names = tuple(real.names[int(k)] for k in keep) if real.names else ()
     told = {name: value[keep] for name, value in real.condition.items()}
     return Real(real.x[keep], told, None if real.group is None else real.group[keep], names)
@@ -126,13 +120,13 @@ def calibrate_iter(
     ):
         yield Study(last, None, {}, region, 0.95 * last.done)
     assert last is not None
-    draws = last.units.to_model(last.draws.double()).cpu()
+    draws = last.units.to_model(last.draws).cpu()
     evidence = measurement.likelihood
     extra = {}
     if _noisy(measurement):  # functions of x alone cannot tell a posterior from the prior
         extra["log-likelihood of y"] = lambda x: evidence.log_prob(x.to(real.x.dtype)).double()
-    found = calibrate(draws, real.x.double(), rows.stream("judge"), mask=region, extra=extra)
-    yield Study(last, found, _scores(last, draws, real.x.double(), measurement, region, features), region, 1.0)
+    found = calibrate(draws, real.x.to(draws.dtype), rows.stream("judge"), mask=region, extra=extra)
+    yield Study(last, found, _scores(last, draws, real.x.to(draws.dtype), measurement, region, features), region, 1.0)
 
 
 def _noisy(measurement: Measurement) -> bool:
@@ -147,7 +141,7 @@ def _scores(
     region: Tensor | None,
     features: Features | None,
 ) -> dict[str, tuple[float, float]]:
-    mean, one = restoration.units.to_model(restoration.mean.double()).cpu(), draws[0]
+    mean, one = restoration.units.to_model(restoration.mean).cpu().to(draws.dtype), draws[0]
     each: dict[str, Any] = {
         "PSNR of the mean": psnr(mean, x, mask=region),
         "PSNR of one draw": psnr(one, x, mask=region),

@@ -26,7 +26,7 @@ from oneprior.evaluation.specifications import Judges, Outputs, Suite
 from oneprior.tasks import examination
 from oneprior.tasks.draw import synthesise
 from oneprior.tasks.examination import Evaluation, Row
-from oneprior.tasks.real import Real
+from oneprior.tasks.real import Real, as_stored
 from oneprior.training.run import Run
 
 __all__ = ["Evaluation", "Row", "evaluate", "evaluate_iter"]
@@ -81,16 +81,11 @@ def evaluate_iter(
         raise InputError(f"an evaluation needs at least 2 samples and 2 real events, got {n} and {len(real)}")
     start = time.perf_counter()
     network = Classifier.load(classifier) if isinstance(classifier, str | Path) else classifier
-    chosen = _features(features, network, real, min(n, len(real)))
+    _known_classes(run, network)
+    chosen = _features(features, network, real, train, min(n, len(real)))
     place = torch.arange(n) % len(real)
     told = {name: value[place] for name, value in real.condition.items()}
-    rows, parts = Rows(n, seed=seed, stream="evaluate", device=run.model.device), []
-    whole = _outputs(run, real.x, real.condition, None, real.group, Judges())
-    state = Evaluation(run, whole.take(torch.arange(0)), whole, features=chosen, seed=seed)
-    for part in synthesise(run, rows, condition=run.told(told) or None, batch=batch, **(options or {})):
-        parts.append(part.cpu())
-        yield replace(state, done=0.8 * sum(map(len, parts)) / n, seconds=time.perf_counter() - start)
-    x = torch.cat(parts)
+    rows, parts = Rows(n, seed=seed, device=run.model.device), []
     judges = Judges(
         classify=None if network is None else lambda events: torch.cat([network(e) for e in events.split(500)]),
         segment=segmenter,
@@ -98,10 +93,16 @@ def evaluate_iter(
         frequencies=_frequencies(real, network),
         generate=lambda index, asked: _again(run, rows, index, asked, batch, options or {}),
     )
+    whole = _outputs(run, real.x, real.condition, None, real.group, judges)
+    _rehearse(suite, whole)
+    state = Evaluation(run, whole.take(torch.arange(0)), whole, features=chosen, seed=seed)
+    for part in synthesise(run, rows, condition=run.told(told) or None, batch=batch, **(options or {})):
+        parts.append(as_stored(run, part.cpu()))
+        yield replace(state, done=0.8 * sum(map(len, parts)) / n, seconds=time.perf_counter() - start)
+    x = torch.cat(parts)
     state = replace(
         state,
         samples=_outputs(run, x, told, rows.index.cpu(), None, judges),
-        real=_outputs(run, real.x, real.condition, None, real.group, judges),
         train=None if train is None else train.x,
     )
     work: tuple[Callable[[Evaluation], Evaluation], ...] = (
@@ -110,7 +111,7 @@ def evaluate_iter(
         examination.copies,
         lambda s: examination.classifier_score(s, train, seed, score_classifier),
         examination.parzen,
-        lambda s: examination.likelihoods(s, likelihoods, seed, options or {}),
+        lambda s: examination.likelihoods(s, likelihoods, seed),
         lambda s: examination.specification(s, suite),
     )
     for k, measure in enumerate(work):
@@ -121,16 +122,21 @@ def evaluate_iter(
 
 
 def _features(
-    asked: str | Features | Callable[[Tensor], Tensor] | None, network: Classifier | None, real: Real, n: int
+    asked: str | Features | Callable[[Tensor], Tensor] | None,
+    network: Classifier | None,
+    real: Real,
+    train: Real | None,
+    n: int,
 ) -> Features:
     if isinstance(asked, Features):
         return asked
+    fitted = real.x if train is None else train.x  # of principal components: not on what they then measure
     if asked is not None:
-        return open_features(asked, real.x)
+        return open_features(asked, fitted)
     if network is not None:
         return own_features(network)
     numbers = real.x[0].numel()
-    return open_features(f"pca:{max(1, min(64, numbers // 2, n // 4))}", real.x)
+    return open_features(f"pca:{max(1, min(64, numbers // 2, n // 4))}", fitted)
 
 
 def _outputs(
@@ -145,7 +151,37 @@ def _again(
     """The samples of some rows, told something else."""
     part = Rows(index, seed=rows.seed, stream=rows.name, device=rows.device)
     made = synthesise(run, part, condition=run.told(dict(asked)) or None, batch=batch, **options)
-    return torch.cat([x.cpu() for x in made])
+    return torch.cat([as_stored(run, x.cpu()) for x in made])
+
+
+def _known_classes(run: Run, network: Classifier | None) -> None:
+    """Raises where a classifier tells other classes than the run is told."""
+    classes = next((s.classes for s in run.conditions if s.name == "label" and s.kind == "class"), None)
+    if network is not None and classes is not None and network.classes != classes:
+        raise InputError(
+            f"the classifier {network.name} tells {network.classes} classes, and the run is told {classes}: train "
+            "it on "
+            "data with the run's labels"
+        )
+    names = next((s.names for s in run.conditions if s.name == "label"), ())
+    if network is not None and names and network.names and tuple(names) != tuple(network.names):
+        raise InputError(
+            f"the classifier {network.name} tells {', '.join(network.names[:8])}, and the run "
+            f"{', '.join(names[:8])}: train "
+            "it on data with the run's labels"
+        )
+
+
+def _rehearse(suite: Suite | None, real: Outputs) -> None:
+    """Look at two real events, so that a bound without a number or a missing judge is told before the work."""
+    for specification in suite.specifications if suite else ():
+        if auto := [bound.words for bound in specification.rule.bounds() if bound.auto]:
+            raise InputError(
+                f"{specification.name}: {auto[0]} is still auto; set it on real data by `oneprior specify`"
+            )
+        if specification.scope != "pair":
+            with torch.no_grad():
+                specification.rule.margin(real.take(torch.arange(2)))
 
 
 def _frequencies(real: Real, network: Classifier | None) -> Tensor | None:

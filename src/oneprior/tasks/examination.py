@@ -29,8 +29,7 @@ from oneprior.evaluation import (
     support,
 )
 from oneprior.evaluation.specifications import Finding, Outputs, Suite
-from oneprior.priors.base import Prior
-from oneprior.tasks.real import Real
+from oneprior.tasks.real import Real, first_of_groups
 from oneprior.training.run import Run
 
 
@@ -120,10 +119,11 @@ def distances(state: Evaluation) -> Evaluation:
     else:
         notes.append(
             f"No Frechet distance: {fewest} events do not span {d} features ({d + 1} at the least, {10 * d} to be "
-            "worth reading); draw more (--n), take features of fewer entries (pca:K), or read the kernel distance."
+            "worth reading); give more events (samples by --n, real ones by --data), take features of fewer "
+            "entries (pca:K), or read the kernel distance."
         )
-    size = min(1000, fewest // 2)
-    if size >= 2:
+    size = min(1000, max(2, fewest // 10))  # ten blocks at least, or the error is a guess
+    if fewest >= 4:
         kernel = kernel_distance(a, b, rows, size=size)
         other = _or_nan(c, lambda z: kernel_distance(z, b, rows, size=min(size, len(z))).value)
         found.append(
@@ -136,7 +136,9 @@ def distances(state: Evaluation) -> Evaluation:
                 "unbiased: 0 for equal laws, and then as often below",
             )
         )
-    if fewest > 5:
+    if fewest < 50:
+        notes.append(f"No precision and recall: of {fewest} events every fifth neighbour is far; 50 are needed.")
+    else:
         limit = min(5000, len(a), len(b))
         sets = support(b[:limit], a[:limit])
         real = None if c is None or len(c) < 6 else support(b[:limit], c[:limit])
@@ -148,7 +150,7 @@ def distances(state: Evaluation) -> Evaluation:
                     label,
                     getattr(sets, name),
                     real=other,
-                    better="higher",
+                    better="" if name == "density" else "higher",
                     note=f"k = {sets.k}, {sets.samples} of each" if name == "precision" else "",
                 )
             )
@@ -172,8 +174,9 @@ def delivery(state: Evaluation, network: Classifier | None) -> Evaluation:
     found, labels = [], None
     asked = state.samples.condition.get("label")
     delivered = state.samples.probabilities.argmax(1)
+    there = len(state.real.probabilities.argmax(1).unique())
     modes = label_modes(delivered, network.classes, frequencies=state.samples.judges.frequencies)
-    found.append(Row("classes reached", modes.recovered, real=modes.total, better="higher", note=f"by {network.name}"))
+    found.append(Row("classes reached", modes.recovered, real=there, better="higher", note=f"by {network.name}"))
     if asked is not None and not asked.is_floating_point():
         labels = label_accuracy(asked.long(), delivered, network.classes)
         truth = label_accuracy(
@@ -197,21 +200,29 @@ def copies(state: Evaluation) -> Evaluation:
     if state.train is None:
         note = "No test of copies: the run's training data are not there (--train DATA)."
         return replace(state, notes=(*state.notes, note))
-    train = state.train
-    found = memorisation(state.samples.x, train, state.real.x)
+    train, real = state.train, state.real
+    if real.group is not None:  # events of one subject are not independent trials
+        real = real.take(first_of_groups(real.group))
+    found = memorisation(state.samples.x, train, real.x)
+    far = float(real.x.double().flatten(1).std(0).square().sum().sqrt())
+    same = float((found.distance_test < 1e-3 * far).double().mean())
+    if same > 0.01:
+        note = (
+            f"No test of copies: {same:.0%} of the real events are among the training events, to a thousandth. "
+            "Give events "
+            "that the run never saw; no other figure here says anything of new events either."
+        )
+        return replace(state, notes=(*state.notes, note))
+    error = (found.closer - 0.5) / found.z if found.z else math.nan
+    above = "share of pairs; above one half: copies, or too little variety"
     rows = (
+        Row("nearer to training than test events are", found.closer, error, 0.5, note=above),
+        Row("nearer than 99 % of test events", found.near, real=found.expected),
         Row(
-            "nearer to training than test events are",
-            found.closer,
-            (found.closer - 0.5) / found.z if found.z else math.nan,
-            0.5,
-            note="share of pairs; above one half it copies",
-        ),
-        Row(
-            "nearer than 99 % of test events",
+            "near one training event only",
             found.copies,
-            real=0.01,
-            note=f"p = {found.copies_p:.2g} for an honest generator",
+            real=found.expected,
+            note=f"ratio of the two nearest training distances; p = {found.copies_p:.2g} for an honest generator",
         ),
         Row(
             "ratio of the two nearest training distances",
@@ -268,33 +279,35 @@ def parzen(state: Evaluation) -> Evaluation:
     return replace(state, rows=(*state.rows, row))
 
 
-def likelihoods(state: Evaluation, most: int, seed: int, options: Mapping[str, Any]) -> Evaluation:
+def likelihoods(state: Evaluation, most: int, seed: int) -> Evaluation:
     """The likelihood of real events, where the prior has one."""
     if not most:
         return state
-    index = torch.arange(min(most, len(state.real)))
-    told = {name: value[index] for name, value in state.real.condition.items()}
-    device, model = state.run.model.device, state.run.model
     try:
-        prior: Prior = state.run.prior(told or None)
-        found = likelihood_of(
-            prior,
-            state.real.x[index].to(device),
-            Rows(index, seed=seed, stream="likelihood", device=device),
-            encode=_encoder(model, state.run.told(told)),
-            levels=_levels(state.run),
-        )
+        found = [_likelihood(state, index, seed) for index in torch.arange(min(most, len(state.real))).split(8)]
     except InputError as error:
         return replace(state, notes=(*state.notes, f"No likelihood: {error}"))
-    unit = "bits of code per dimension" if found.kind == "codes" else "bits per dimension"
-    row = Row(
-        unit,
-        found.bits.mean,
-        found.bits.standard_error,
-        better="lower",
-        note=f"{len(index)} real events; {found.kind}: {found.note}",
+    total = found[0]
+    for part in found[1:]:
+        total = total + part
+    unit = "bits of code per dimension" if total.kind == "codes" else f"bits per dimension ({total.kind})"
+    note = f"{len(total.log_prob)} real events; {total.kind}: {total.note}"
+    row = Row(unit, total.bits.mean, total.bits.standard_error, better="lower", note=note)
+    return replace(state, rows=(*state.rows, row), likelihood=total)
+
+
+def _likelihood(state: Evaluation, index: Tensor, seed: int) -> Likelihood:
+    told = {name: value[index] for name, value in state.real.condition.items()}
+    run, device = state.run, state.run.model.device
+    return likelihood_of(
+        run.prior(told or None),
+        state.real.x[index].to(device),
+        Rows(index, seed=seed, stream="likelihood", device=device),
+        encode=_encoder(run.model, run.told(told)),
+        levels=_levels(run),
+        steps=32,
+        probes=2,
     )
-    return replace(state, rows=(*state.rows, row), likelihood=found)
 
 
 @runtime_checkable

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from oneprior.core import InputError, Rows, ShapeError
 from oneprior.data import Dataset, open_dataset
+from oneprior.data.split import subjects
+from oneprior.data.write import in_units
 from oneprior.tasks.restoration import range_of
 from oneprior.tasks.told import as_told
 from oneprior.training.material import open_material
@@ -75,8 +77,8 @@ def own_data(run: Run) -> tuple[Dataset | None, Dataset | None]:
     return material.training, material.held_out
 
 
-def read_real(run: Run, data: Dataset, most: int, rows: Rows, batch: int = 500) -> Real:
-    """Up to `most` events of a data set, chosen at random, as the run sees them.
+def read_real(run: Run, data: Dataset, most: int, rows: Rows, batch: int = 500, subject: str | None = None) -> Real:
+    """Up to `most` events of a data set in a random order, as the run sees them: any first part is a random one.
 
     Args:
         run: the trained run.
@@ -84,6 +86,7 @@ def read_real(run: Run, data: Dataset, most: int, rows: Rows, batch: int = 500) 
         most: how many.
         rows: one row, which chooses.
         batch: read at once.
+        subject: the subject in a file's name, a regular expression; the run's own where None. Its events are a group.
 
     Raises:
         ShapeError: for events of another shape than the run's.
@@ -95,7 +98,8 @@ def read_real(run: Run, data: Dataset, most: int, rows: Rows, batch: int = 500) 
     if not len(data):
         raise InputError("the data hold no event to compare with")
     order = rows.take(slice(0, 1)).stream("real").bits(len(data))[0].argsort()[:most].cpu()
-    index = order.sort().values
+    index, place = order.sort()  # files are read in their own order
+    back = place.argsort()
     units = range_of(run, data.geometry, data.units)
     known = {spec.name for spec in data.conditions} & {spec.name for spec in run.conditions}
     parts: list[Tensor] = []
@@ -105,10 +109,25 @@ def read_real(run: Run, data: Dataset, most: int, rows: Rows, batch: int = 500) 
         parts.append(units.to_model(data.units.to_units(read.x.double())).float())
         for name in told:
             told[name].append(read.condition[name])
-    x = torch.cat(parts)
+    x, index = torch.cat(parts)[back], order
     if bad := (~torch.isfinite(x).flatten(1).all(1)).nonzero()[:, 0].tolist():
         name = data.names[int(index[bad[0]])] if len(data.names) else f"row {int(index[bad[0]])}"
         raise InputError(f"{len(bad)} of {len(x)} real events hold nan or infinity, such as {name}")
     names = tuple(data.names[int(k)] for k in index) if len(data.names) else ()
-    group = None if data.groups is None else data.groups[index]
-    return Real(x, {name: torch.cat(values) for name, values in told.items()}, group, names)
+    rule = subject or run.record.data.get("split", {}).get("subject")
+    groups = subjects(data, rule) if rule and len(data.names) else data.groups
+    group = None if groups is None else groups[index]
+    return Real(x, {name: torch.cat(values)[back] for name, values in told.items()}, group, names)
+
+
+def as_stored(run: Run, x: Tensor) -> Tensor:
+    """Events as a file of the data's own type holds them: rounded and kept in its range."""
+    return run.units.to_model(torch.from_numpy(in_units(x, run.units, run.geometry)).double()).float()
+
+
+def first_of_groups(group: Tensor) -> Tensor:
+    """The first row of each group, in the order of the rows, (groups,) int64."""
+    _, place = group.unique(return_inverse=True)
+    rows = torch.arange(len(group))
+    first = torch.full((int(place.max()) + 1,), len(group)).scatter_reduce(0, place.cpu(), rows, "amin")
+    return first.sort().values

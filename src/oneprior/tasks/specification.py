@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,14 +11,13 @@ import torch
 
 from oneprior.core import Rows
 from oneprior.evaluation.specifications import (
-    MUTANTS,
     Finding,
     Fitted,
     Kill,
     Outputs,
     fit_bounds,
     halves,
-    kill_rates,
+    kill_rates_iter,
     read_content,
     useless,
     validate,
@@ -36,6 +36,7 @@ class Specified:
         events: real events (subjects) it was tried on.
         shown: the real events it was tried on.
         doing: what is being done.
+        seconds: wall time.
         done: the finished share.
     """
 
@@ -45,6 +46,7 @@ class Specified:
     useless: tuple[str, ...]
     shown: Outputs
     doing: str = ""
+    seconds: float = 0.0
     done: float = 0.0
 
 
@@ -72,6 +74,7 @@ def specify_iter(
     Yields:
         The state; the last one is whole.
     """
+    start = time.perf_counter()
     content, rows = read_content(spec), Rows(1, seed=seed, stream="specify")
     with torch.no_grad():
         first, second = halves(real, rows)
@@ -80,10 +83,10 @@ def specify_iter(
         yield state
         state = replace(state, findings=validate(fitted.suite, second), doing="real events", done=0.15)
         yield state
-        chosen = [m for m in MUTANTS if not m.conditional or second.condition] if sets else []
-        for k, mutant in enumerate(chosen):
-            found = kill_rates(fitted.suite, second, rows, mutants=[mutant], sets=sets, size=min(size, len(second)))
-            kills = (*state.kills, *(found if not state.kills else found[1:]))
-            state = replace(state, kills=kills, doing=mutant.name, done=0.15 + 0.85 * (k + 1) / len(chosen))
+        kills = kill_rates_iter(fitted.suite, second, rows, sets=sets, size=min(size, max(2, len(second) // 2)))
+        for share, kill in kills if sets else ():
+            doing, done = f"{kill.mutant} {kill.strength:g}", 0.15 + 0.85 * share
+            seconds = time.perf_counter() - start
+            state = replace(state, kills=(*state.kills, kill), doing=doing, done=done, seconds=seconds)
             yield state
         yield replace(state, useless=useless(fitted.suite, state.kills) if state.kills else (), done=1.0)

@@ -28,12 +28,11 @@ import torch
 from torch import Tensor
 
 from oneprior.core import InputError, Rows
-from oneprior.data import in_units
 from oneprior.evaluation import Classifier, Features, nearest, open_features, own_features
 from oneprior.evaluation.specifications import clopper_pearson
 from oneprior.tasks.draw import synthesise
 from oneprior.tasks.questions import Classes, Question, question_of
-from oneprior.tasks.real import Real
+from oneprior.tasks.real import Real, as_stored
 from oneprior.training.run import Run
 
 
@@ -276,7 +275,7 @@ def stress_test_iter(
         bins=bins,
     )
     yield state
-    shown = _as_stored(run, real.x)
+    shown = as_stored(run, real.x)
     requested = question.requested(real.condition)
     delivered, sure = _asked(question, model, name, run, shown, batch)
     error = question.error(requested, delivered)
@@ -300,7 +299,7 @@ def stress_test_iter(
     rows, parts, found = Rows(total, seed=seed, device=run.model.device), [], []
     requested = question.requested(told)
     for x in synthesise(run, rows, condition=run.told(told), batch=batch, **(options or {})):
-        x = _as_stored(run, x.cpu())
+        x = as_stored(run, x.cpu())
         parts.append(x)
         found.append(_asked(question, model, name, run, x, batch))
         done = sum(map(len, parts)) / total
@@ -349,11 +348,6 @@ class _Distance:
         """Of real events; where they are the reference themselves, to the nearest other one."""
         k = 2 if self.leave_one_out else 1
         return nearest(self.features.embed(x), self.reference, k)[0][:, k - 1].contiguous()
-
-
-def _as_stored(run: Run, x: Tensor) -> Tensor:
-    """Events as a file of the data's own type holds them: rounded and kept in its range."""
-    return run.units.to_model(torch.from_numpy(in_units(x, run.units, run.geometry)).double()).float()
 
 
 def _asked(

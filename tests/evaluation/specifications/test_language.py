@@ -58,8 +58,11 @@ def test_a_file_becomes_a_suite(tmp_path: Path) -> None:
         ({"all": {"check": "mean"}}, "needs a list of rules"),
         ({"if": {"check": "mean", "at_least": 0}}, "belong together"),
         ({"at_least": 0}, "no `check:`, `all:`, `any:` or `if:`"),
-        ({"check": "no.such.module:f", "at_least": 0}, "must be importable"),
+        ({"check": "no.such.module:f", "at_least": 0}, "is looked for in this folder"),
         ({"check": "math:nothing", "at_least": 0}, "module math has no nothing"),
+        ({"check": "parts", "threshold": "abc", "at_most": 1}, "threshold is a number, got 'abc'"),
+        ({"check": "rises_with", "measure": "parts", "of": 3, "condition": "c", "at_least": 0}, "holds the parameters"),
+        ({"check": "mean", "at_least": 0, "required": 1.0}, "lies between 0 and 1"),
         ({"check": "mean", "at_least": 0, "scope": "all"}, "unknown scope 'all'"),
     ],
 )

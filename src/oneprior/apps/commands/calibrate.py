@@ -50,8 +50,6 @@ class Calibrate(Command):
     out: Path
 
     def execute(self) -> Outcome:
-        from dataclasses import replace
-
         from oneprior.apps.calibrated import figures, write_page
         from oneprior.apps.commands.restore import lent
         from oneprior.evaluation import open_features
@@ -64,8 +62,7 @@ class Calibrate(Command):
             raise Mistake("--n is at least 2, --samples at least 4, --batch-size at least 1, --inside in [0, 1)")
         check_place(self.out, self)
         run = load(self.run, device=self.common.torch_device())
-        against = replace(self.against, train=self.against.train or self.against.data)
-        real, _ = against.open(run, self.common.seed)
+        real, _ = self.against.open(run, self.common.seed, training=False)
         varies = real.x.double().std(0, keepdim=True) > 2 * self.inside
         features = None if self.features is None else open_features(self.features, real.x)
         states = calibrate_iter(

@@ -9,7 +9,7 @@ import tyro
 
 from oneprior.apps import screen
 from oneprior.apps.command import Command, Mistake, Outcome
-from oneprior.apps.commands.evaluate import Against, imported, typed
+from oneprior.apps.commands.evaluate import Against, judge, typed
 from oneprior.apps.record import check_place
 
 
@@ -61,6 +61,11 @@ class Compare(Command):
             if run.event_shape != runs[0].event_shape:
                 what = f"events of {run.path}"
                 raise ShapeError(what, tuple(run.event_shape), tuple(runs[0].event_shape), "Compare runs of one size.")
+        held_out = {
+            str((r.record.data.get("path"), r.record.data.get("split"), r.record.data.get("options"))) for r in runs
+        }
+        if self.against.data is None and len(held_out) > 1:
+            raise Mistake("these runs held different events out: give real events that none of them has seen, --data")
         names, results = _names(self.runs), []
         real, train = self.against.open(runs[0], self.common.seed)
         features = self.features
@@ -74,7 +79,7 @@ class Compare(Command):
                 train=train,
                 features=results[0].features if results else features,
                 classifier=self.classifier,
-                segmenter=imported(self.segmenter),
+                segmenter=judge(self.segmenter),
                 suite=suite,
                 score_classifier=self.score_classifier,
                 likelihoods=self.likelihoods,

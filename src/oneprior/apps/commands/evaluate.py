@@ -30,6 +30,8 @@ class Against:
         size: of the events, 32 or 80x96.
         key: the array of a .npz.
         label_key: the labels of a .npz.
+        subject: the subject in a file's name, a regular expression; events of one are no independent trials. The run's
+            own rule where not given.
     """
 
     data: Path | None = None
@@ -38,25 +40,30 @@ class Against:
     size: str | None = None
     key: str | None = None
     label_key: str | None = None
+    subject: str | None = None
 
-    def open(self, run: Run, seed: int) -> tuple[Real, Real | None]:
-        """Test events, and training events where they are there."""
+    def open(self, run: Run, seed: int, training: bool = True) -> tuple[Real, Real | None]:
+        """Test events, and training events where they are there and asked for."""
         from oneprior.core import Rows
         from oneprior.tasks.real import open_real, own_data, read_real
 
         if self.real < 2:
             raise Mistake("--real must be at least 2")
         options: dict[str, Any] = {"size": self.size, "key": self.key, "label_key": self.label_key}
-        own, held_out = own_data(run) if self.data is None or self.train is None else (None, None)
+        needed = self.data is None or (training and self.train is None)
+        own, held_out = own_data(run) if needed else (None, None)
         if self.data is not None:
             test = open_real(run, self.data, **options)
         elif held_out is not None:
             test = held_out
         else:
             raise Mistake(f"{run.path} held no data out, or they are gone: give real events that it never saw, --data")
-        train = open_real(run, self.train, **options) if self.train is not None else own
         rows = Rows(1, seed=seed)
-        return read_real(run, test, self.real, rows), None if train is None else read_real(run, train, self.real, rows)
+        real = read_real(run, test, self.real, rows, subject=self.subject)
+        if not training:
+            return real, None
+        train = open_real(run, self.train, **options) if self.train is not None else own
+        return real, None if train is None else read_real(run, train, self.real, rows, subject=self.subject)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +118,7 @@ class Evaluate(Command):
             train=train,
             features=self.features,
             classifier=self.classifier,
-            segmenter=imported(self.segmenter),
+            segmenter=judge(self.segmenter),
             suite=suite,
             score_classifier=self.score_classifier,
             likelihoods=self.likelihoods,
@@ -150,6 +157,25 @@ def imported(word: str | None) -> Any:
         raise Mistake(f"{word}: module {module} has no {name}") from None
     finally:
         sys.path.pop(0)
+
+
+def judge(word: str | None) -> Any:
+    """A user's function of events, whose failures are told in a line and whose arrays become tensors."""
+    function = imported(word)
+    if function is None:
+        return None
+
+    def asked(x: Any) -> Any:
+        import torch
+
+        from oneprior.core import InputError
+
+        try:
+            return torch.as_tensor(function(x))
+        except Exception as error:
+            raise InputError(f"{word} fails on events of {tuple(x.shape)}: {type(error).__name__}: {error}") from error
+
+    return asked
 
 
 def typed() -> str:

@@ -90,7 +90,8 @@ class Features(Command):
         x = learned.x.to(device)
         if labelled:
             labels = learned.condition["label"].long().to(device)
-            states = train_classifier_iter(x, labels, rows.to(device), **told)
+            names = next((spec.names for spec in data.conditions if spec.name == "label"), ())
+            states = train_classifier_iter(x, labels, rows.to(device), names=names, **told)
         else:
             states = train_self_supervised_iter(x, rows.to(device), **told)
         network, _ = screen.track(_counted(states), "features", lambda state: state[1] / self.steps)

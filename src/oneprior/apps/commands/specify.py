@@ -10,7 +10,7 @@ import tyro
 
 from oneprior.apps import screen
 from oneprior.apps.command import Command, Mistake, Outcome
-from oneprior.apps.commands.evaluate import imported
+from oneprior.apps.commands.evaluate import judge, typed
 from oneprior.apps.record import check_place
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ class Specify(Command):
 
     Args:
         spec: a YAML file; see docs/specifications.md.
-        data: real events; files of one subject stay on one side.
+        data: real events; files of one subject (--subject) and slices of one volume stay on one side.
+        run: a trained run: the data are opened as its own were, with all that it can be told.
         out: the folder of specification.yaml (with numbers), report.html and result.json.
         classifier: a network that knows the classes (of `oneprior features`).
         segmenter: module:function, events in [-1, 1] -> class of each pixel.
@@ -35,6 +36,7 @@ class Specify(Command):
         key: the array of a .npz.
         label_key: the labels of a .npz.
         slices: cut volumes into pictures along this axis.
+        subject: the subject in a file's name, a regular expression.
         most: the most real events that are read.
         sets: spoilt sets of each class of mutant and strength; 0 for none.
         set_size: outputs in each.
@@ -42,6 +44,7 @@ class Specify(Command):
 
     spec: tyro.conf.Positional[Path]
     data: Path
+    run: Path | None = None
     out: Path
     classifier: Path | None = None
     segmenter: str | None = None
@@ -53,6 +56,7 @@ class Specify(Command):
     key: str | None = None
     label_key: str | None = None
     slices: Literal[0, 1, 2] | None = None
+    subject: str | None = None
     most: int = 10_000
     sets: int = 30
     set_size: int = 100
@@ -62,6 +66,7 @@ class Specify(Command):
 
         from oneprior.apps.specified import figures, write_page
         from oneprior.core import replacing
+        from oneprior.evaluation.specifications import TOGETHER
         from oneprior.tasks.specification import specify_iter
 
         if not 0 <= self.tail < 0.5 or self.widen < 0 or self.most < 4 or self.sets < 0 or self.set_size < 2:
@@ -80,9 +85,10 @@ class Specify(Command):
         path = self.out / "specification.yaml"
         with replacing(path) as draft:
             draft.write_text(yaml.safe_dump(result.fitted.content, sort_keys=False, allow_unicode=True))
-        page = write_page(result, self.out / "report.html")
-        met = sum(f.state == "met" for f in result.findings)
-        said = f"real data that the bounds were not set on meet {met} of {len(result.findings)} specifications"
+        page = write_page(result, self.out / "report.html", typed(), self.common.seed)
+        single = [f for f in result.findings if f.specification.name != TOGETHER]
+        met = sum(f.state == "met" for f in single)
+        said = f"real data that the bounds were not set on meet {met} of {len(single)} specifications"
         if result.useless:
             said += f"\nuseless against these mutants: {', '.join(result.useless)}"
         return Outcome(self.out, (path, page), figures(result), said, whole=True)
@@ -92,11 +98,18 @@ class Specify(Command):
 
         from oneprior.core import Rows
         from oneprior.data import open_dataset
+        from oneprior.data.split import subjects
         from oneprior.evaluation import Classifier
         from oneprior.evaluation.specifications import Judges, Outputs
 
         told = {"size": self.size, "channels": self.channels, "key": self.key, "slices": self.slices}
-        data = open_dataset(self.data, label_key=self.label_key, **told)
+        if self.run is not None:
+            from oneprior.tasks.real import open_real
+            from oneprior.training import load
+
+            data = open_real(load(self.run), self.data, label_key=self.label_key, **told)
+        else:
+            data = open_dataset(self.data, label_key=self.label_key, **told)
         order = Rows(1, seed=self.common.seed, stream="real").bits(len(data))[0].argsort()[: self.most].sort().values
         read, network, train = data.batch(order), None, None
         if self.classifier is not None:
@@ -106,8 +119,15 @@ class Specify(Command):
             train = other.batch(torch.arange(min(len(other), 20_000))).x
         judges = Judges(
             classify=None if network is None else lambda x: torch.cat([network(part) for part in x.split(500)]),
-            segment=imported(self.segmenter),
+            segment=judge(self.segmenter),
             train=train,
         )
-        group = None if data.groups is None else data.groups[order]
-        return Outputs(read.x, dict(read.condition), order, data.units, group, judges)
+        condition = dict(read.condition)
+        names = next((spec.names for spec in data.conditions if spec.name == "label"), ())
+        if network is not None and network.names and "label" in condition and tuple(names) != network.names:
+            if strange := [name for name in names if name not in network.names]:
+                raise Mistake(f"the classifier {network.name} does not know the class {strange[0]!r} of the data")
+            condition["label"] = torch.tensor([network.names.index(n) for n in names])[condition["label"].long()]
+        groups = subjects(data, self.subject) if self.subject else data.groups
+        group = None if groups is None else groups[order]
+        return Outputs(read.x, condition, order, data.units, group, judges)

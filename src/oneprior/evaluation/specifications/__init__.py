@@ -4,11 +4,11 @@
 bounds from real data, `mutants` its own test, `holding` a generator that is kept to it.
 """
 
-from oneprior.evaluation.specifications.fitting import Fitted, fit_bounds, halves, validate, whole
+from oneprior.evaluation.specifications.fitting import TOGETHER, Fitted, fit_bounds, halves, validate, whole
 from oneprior.evaluation.specifications.holding import Held, as_reward, hold
 from oneprior.evaluation.specifications.junit import write_junit
 from oneprior.evaluation.specifications.language import MEASURES, measure_named, read_content, read_suite, suite_from
-from oneprior.evaluation.specifications.mutants import MUTANTS, Kill, Mutant, kill_rates, useless
+from oneprior.evaluation.specifications.mutants import MUTANTS, Kill, Mutant, kill_rates, kill_rates_iter, useless
 from oneprior.evaluation.specifications.outputs import Judges, Outputs
 from oneprior.evaluation.specifications.rules import AllOf, AnyOf, Bound, Implies, Rule
 from oneprior.evaluation.specifications.suite import (
@@ -24,6 +24,7 @@ from oneprior.evaluation.specifications.suite import (
 __all__ = [
     "MEASURES",
     "MUTANTS",
+    "TOGETHER",
     "AllOf",
     "AnyOf",
     "Bound",
@@ -46,6 +47,7 @@ __all__ = [
     "halves",
     "hold",
     "kill_rates",
+    "kill_rates_iter",
     "measure_named",
     "read_content",
     "read_suite",

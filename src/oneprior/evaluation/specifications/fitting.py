@@ -73,10 +73,13 @@ def fit_bounds(content: Mapping[str, Any], real: Outputs, *, tail: float = 0.002
     for entry, specification in zip(written["checks"], suite.specifications, strict=True):
         for rule, place in zip(specification.rule.bounds(), _places(entry), strict=True):
             if rule.auto:
-                place |= _numbers(rule, real, tail, widen)
+                place |= _numbers(rule, real, tail, widen) | ({"scale": rule.scale} if "scale" in place else {})
     events = len(real) if real.group is None else len(real.group.unique())
     written["fitted"] = {"real_events": events, "tail": tail, "widen": widen}
     return Fitted(suite_from(written), written, events)
+
+
+TOGETHER = "all of one output together"
 
 
 def whole(suite: Suite) -> Specification | None:
@@ -84,9 +87,7 @@ def whole(suite: Suite) -> Specification | None:
     single = [s for s in suite.specifications if s.scope in ("sample", "conditional")]
     if not single:
         return None
-    return Specification(
-        "all of one output together", AllOf(tuple(s.rule for s in single)), min(s.required for s in single)
-    )
+    return Specification(TOGETHER, AllOf(tuple(s.rule for s in single)), min(s.required for s in single))
 
 
 def validate(suite: Suite, real: Outputs) -> tuple[Finding, ...]:

@@ -62,7 +62,8 @@ def hold(generate: Callable[[Tensor], Outputs], suite: Suite, n: int, *, batch: 
                 f"{have} of {drawn} draws keep the specification, and {n} were wanted at most {most:g} draws each: "
                 "loosen the specification, take a better prior, or a Reward factor in its posterior"
             )
-        outputs = generate(torch.arange(drawn, drawn + batch))
+        rows = torch.arange(drawn, drawn + batch)
+        outputs = replace(generate(rows), index=rows)
         good = (suite.margins(outputs) >= 0).all(0).nonzero()[:, 0].to(outputs.x.device)
         kept.append(outputs.take(good))
         have += len(good)

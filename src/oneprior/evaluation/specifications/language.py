@@ -27,6 +27,7 @@ import difflib
 import functools
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ MEASURES: Mapping[str, tuple[Callable[..., Tensor], Scope]] = {
     "class_imbalance": (measures.class_imbalance, "set"),
     "variety": (measures.variety, "set"),
 }
-_SMOOTH = {"mean", "contrast", "sharpness", "fine_detail", "symmetry", "confidence", "label_probability", "misfit"}
+_SMOOTH = {"mean", "contrast", "sharpness", "fine_detail", "symmetry", "confidence", "label_probability"}
 _BOUNDS = ("at_least", "at_most", "scale")
 _SCOPES = ("sample", "pair", "conditional", "set")
 
@@ -131,6 +132,8 @@ def measure_named(name: str, given: Mapping[str, Any]) -> tuple[Callable[[Output
     if scope not in _SCOPES:
         raise InputError(f"{name}: unknown scope {scope!r}; there are {', '.join(_SCOPES)}")
     inner = parameters.pop("of", {}) if "measure" in parameters else {}
+    if not isinstance(inner, Mapping):
+        raise InputError(f"{name}: `of:` holds the parameters of the measure, `of: {{threshold: 40}}`, got {inner!r}")
     if isinstance(parameters.get("measure"), str):
         parameters["measure"], _, spelled = measure_named(parameters["measure"], inner)
     else:
@@ -143,6 +146,10 @@ def measure_named(name: str, given: Mapping[str, Any]) -> tuple[Callable[[Output
         raise InputError(f"{name} has no parameter {strange[0]!r}{_near(strange[0], names)}; {has}")
     if missing := [p.name for p in known if p.default is p.empty and p.name not in parameters and p.kind.value == 1]:
         raise InputError(f"{name} needs {' and '.join(missing)}")
+    if strange := [k for k, v in parameters.items() if k not in ("measure", "condition") and isinstance(v, str | list)]:
+        kinds = {p.name: p.annotation for p in known}
+        if kinds.get(strange[0]) in ("float", "int", "float | None"):
+            raise InputError(f"{name}: {strange[0]} is a number, got {parameters[strange[0]]!r}")
     shown = [spelled if key == "measure" else f"{key} {value}" for key, value in parameters.items()]
     words = f"{name}({', '.join(shown)})" if shown else name
     return functools.partial(function, **parameters), scope, words
@@ -187,12 +194,28 @@ def _own(name: str) -> Callable[..., Tensor]:
     from importlib import import_module
 
     module, _, attribute = name.partition(":")
+    sys.path.insert(0, str(Path.cwd()))  # modules of the folder in which one works
     try:
-        return getattr(import_module(module), attribute)
+        function = getattr(import_module(module), attribute)
     except ImportError as error:
-        raise InputError(f"{name}: {error}; the module must be importable from where oneprior is run") from None
+        raise InputError(
+            f"{name}: {error}; the module is looked for in this folder and among installed packages"
+        ) from None
     except AttributeError:
         raise InputError(f"{name}: module {module} has no {attribute}") from None
+    finally:
+        sys.path.pop(0)
+
+    @functools.wraps(function)
+    def guarded(outputs: Outputs, **parameters: Any) -> Tensor:
+        try:
+            return function(outputs, **parameters)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"the measure {name} fails: {type(error).__name__}: {error}") from error
+
+    return guarded
 
 
 def _number(value: Any, key: str) -> float:

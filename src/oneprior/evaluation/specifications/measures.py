@@ -110,6 +110,8 @@ def residual(outputs: Outputs, components: int = 64) -> Tensor:
     High for what no combination of training events shows: holes, seams, noise, another scale.
     """
     mean, directions = outputs.judges.subspace
+    if not 1 <= components <= 256:
+        raise InputError(f"residual: components lies in 1 .. 256, got {components}")
     apart = outputs.x.flatten(1).double() - mean
     inside = apart @ directions[:, :components]
     return (1 - inside.square().sum(1) / apart.square().sum(1).clamp_min(1e-12)).clamp_min(0).sqrt()
@@ -200,10 +202,14 @@ def misfit(outputs: Outputs) -> Tensor:
 
 def distinct(outputs: Outputs) -> Tensor:
     """Root mean square distance, in the user's units, of each output to the nearest one before it."""
-    flat = outputs.x.double().flatten(1)
-    far = torch.cdist(flat, flat)
-    far = far.masked_fill(torch.ones_like(far).triu().bool(), torch.inf)
-    found = far.amin(1) / flat.shape[1] ** 0.5 * outputs.units.scale
+    flat, place = outputs.x.double().flatten(1), torch.arange(len(outputs), device=outputs.x.device)
+    step = max(1, (1 << 24) // len(flat))
+    nearest = []
+    for some in place.split(step):
+        far = torch.cdist(flat[some], flat[: int(some[-1]) + 1])
+        far = far.masked_fill(place[: far.shape[1]] >= some[:, None], torch.inf)
+        nearest.append(far.amin(1))
+    found = torch.cat(nearest) / flat.shape[1] ** 0.5 * outputs.units.scale
     return found.masked_fill(found.isinf(), torch.finfo(torch.float64).max)
 
 

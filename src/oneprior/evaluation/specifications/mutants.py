@@ -9,8 +9,9 @@ would pass whatever it is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,7 +80,7 @@ class Kill:
         return self.outputs_killed / self.outputs if self.outputs else float("nan")
 
 
-def kill_rates(
+def kill_rates_iter(
     suite: Suite,
     good: Outputs,
     rows: Rows,
@@ -87,7 +88,7 @@ def kill_rates(
     mutants: Sequence[Mutant] | None = None,
     sets: int = 50,
     size: int = 100,
-) -> tuple[Kill, ...]:
+) -> Iterator[tuple[float, Kill]]:
     """Spoil sets of good outputs and count what the suite catches.
 
     Args:
@@ -98,8 +99,8 @@ def kill_rates(
         sets: trials of each class and strength.
         size: outputs in a set.
 
-    Returns:
-        The control, then every class and strength.
+    Yields:
+        The finished share, and the control, then every class and strength.
 
     Raises:
         InputError: where there are fewer good outputs than one set needs.
@@ -112,12 +113,18 @@ def kill_rates(
     if not kept:
         raise InputError("the suite has only rules of pairs, which cannot be tried on spoilt outputs")
     good = replace(good, group=None)
+    bad = _failing(kept, good)
     control = Mutant("none", (0.0, 0.0, 0.0), "", lambda outputs, strength, rows: outputs)
     bad = _failing(kept, good)
-    found = [_trials(kept, good, bad, control, 0.0, rows, sets, size)]
-    for mutant in chosen:
-        found += [_trials(kept, good, bad, mutant, s, rows.stream(mutant.name), sets, size) for s in mutant.strengths]
-    return tuple(found)
+    yield 0.0, _trials(kept, good, bad, control, 0.0, rows, sets, size)
+    work = [(mutant, strength) for mutant in chosen for strength in mutant.strengths]
+    for k, (mutant, strength) in enumerate(work):
+        yield (k + 1) / len(work), _trials(kept, good, bad, mutant, strength, rows.stream(mutant.name), sets, size)
+
+
+def kill_rates(suite: Suite, good: Outputs, rows: Rows, **options: Any) -> tuple[Kill, ...]:
+    """The control, then every class and strength; see `kill_rates_iter`."""
+    return tuple(kill for _, kill in kill_rates_iter(suite, good, rows, **options))
 
 
 def useless(suite: Suite, kills: Sequence[Kill]) -> tuple[str, ...]:

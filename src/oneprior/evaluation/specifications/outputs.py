@@ -35,16 +35,18 @@ class Judges:
 
     @cached_property
     def subspace(self) -> tuple[Tensor, Tensor]:
-        """Mean (d,) and principal components (d, r) of up to 4,096 training events, float64, the largest first.
+        """Mean (d,) and up to 256 principal components (d, r) of up to 2,048 training events, float64, largest first.
 
         Raises:
             InputError: where there are none.
         """
         if self.train is None:
             raise InputError("a check compares with training events: give --train DATA, or Judges(train=...)")
-        x = self.train[:: max(1, -(-len(self.train) // 4096))].flatten(1).double()
-        _, _, directions = torch.linalg.svd(x - x.mean(0), full_matrices=False)
-        return x.mean(0), directions.T
+        x = self.train[:: max(1, -(-len(self.train) // 2048))].flatten(1).double()
+        centred = x - x.mean(0)
+        values, vectors = torch.linalg.eigh(centred @ centred.T)  # the small Gram matrix: events, not entries
+        kept = (values > 1e-12 * values[-1]).nonzero()[:, 0].flip(0)[:256]
+        return x.mean(0), centred.T @ (vectors[:, kept] / values[kept].sqrt())
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,11 @@ class Outputs:
     def values(self) -> Tensor:
         """x in the user's units."""
         return self.units.to_units(self.x)
+
+    @cached_property
+    def measured(self) -> dict[object, Tensor]:
+        """What bounds have measured already, so that nothing is asked twice."""
+        return {}
 
     @cached_property
     def probabilities(self) -> Tensor:

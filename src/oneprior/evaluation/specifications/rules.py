@@ -70,9 +70,12 @@ class Bound(Rule):
 
     def value(self, outputs: Outputs) -> Tensor:
         """The measure, (trials,) float64."""
+        if self in outputs.measured:
+            return outputs.measured[self]
         found = torch.as_tensor(self.measure(outputs)).double().reshape(-1)
         if len(found) not in (1, len(outputs)):
             raise ShapeError(f"measure {self.words}", tuple(found.shape), (len(outputs),), "One number an output.")
+        outputs.measured[self] = found
         return found
 
     def margin(self, outputs: Outputs) -> Tensor:
@@ -141,8 +144,8 @@ class Implies(Rule):
 
     def margin(self, outputs: Outputs) -> Tensor:
         asked, holds = _aligned([self.first.margin(outputs), self.second.margin(outputs)])
-        # strictly below zero, or the first holds: a margin of exactly zero is kept
-        return torch.where(asked < 0, torch.maximum(-asked, holds), holds)
+        turned = torch.where(asked.isneginf(), asked, -asked)  # a first that has no value says nothing for the second
+        return torch.where(asked < 0, torch.maximum(turned, holds), holds)
 
     def bounds(self) -> Iterator[Bound]:
         yield from self.first.bounds()

@@ -8,7 +8,8 @@ which k or more (or fewer) passes have a chance above 2.5 %. A specification is
 - *undecided* in between: more outputs are needed, and the result says how many.
 
 Outputs of one group (the slices of one subject) err together and count as one trial, which passes if all of them do. A
-rule of the whole set is one trial, and is met or broken.
+rule that gives one number for the whole set is one trial, and is met or broken; one that looks at each output among the
+others (is it a copy of another?) has a trial an output, as if they were independent, which they nearly are.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Specification:
     Args:
         name: in words.
         rule: what must hold.
-        required: the pass rate that is promised, in (0, 1].
+        required: the pass rate that is promised, in (0, 1).
     """
 
     name: str
@@ -44,8 +45,11 @@ class Specification:
     required: float = 0.98
 
     def __post_init__(self) -> None:
-        if not 0 < self.required <= 1:
-            raise InputError(f"{self.name}: the required pass rate lies in (0, 1], got {self.required}")
+        if not 0 < self.required < 1:
+            raise InputError(
+                f"{self.name}: the required pass rate lies between 0 and 1, got {self.required:g}; no number of trials "
+                "shows a rate of 1, 300 without a failure show 0.99"
+            )
 
     @property
     def scope(self) -> Scope:
@@ -109,9 +113,9 @@ class Finding:
         if self.state != "undecided":
             return ""
         needed = trials_needed(self.specification.required)
-        more = f"at least {needed} trials without a failure are needed" if math.isfinite(needed) else ""
-        return f"{self.trials} trials cannot tell whether {self.specification.required:.4g} is reached; {more}".strip(
-            "; "
+        return (
+            f"{self.trials} trials cannot tell whether {self.specification.required:.4g} is reached; at least {needed} "
+            "without a failure are needed"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -212,9 +216,9 @@ def clopper_pearson(passed: int, trials: int, level: float = 0.95) -> tuple[floa
     return low, high
 
 
-def trials_needed(required: float, level: float = _LEVEL) -> float:
+def trials_needed(required: float, level: float = _LEVEL) -> int:
     """How many trials without a failure show a pass rate: the least n with required^n <= 1 - level."""
-    return math.ceil(math.log(1 - level) / math.log(required)) if required < 1 else math.inf
+    return math.ceil(math.log(1 - level) / math.log(required))
 
 
 def _worst_of_group(margin: Tensor, group: Tensor) -> Tensor:
@@ -226,7 +230,7 @@ def _example(rule: Rule, outputs: Outputs, position: int, margin: Tensor) -> Cou
     one = outputs.take(torch.tensor([position]))
     values = {}
     for bound in rule.bounds():
-        if bound.scope != "set":
-            values[bound.words] = float(bound.value(one)[0])
+        found = bound.value(outputs)
+        values[bound.words] = float(found[position if len(found) > 1 else 0])
     asked = {name: value[0].tolist() for name, value in one.condition.items()}
     return CounterExample(position, int(one.rows[0]), float(margin[position]), values, asked)

@@ -175,3 +175,30 @@ def test_an_unknown_check_lists_the_near_ones(place, tmp_path, capsys):
     base = ["specify", str(tmp_path / "s.yaml"), "--data", str(place / "test.npz"), "--out", str(tmp_path / "o")]
     assert run(base) == 2
     assert "did you mean sharpness" in complaint(capsys)
+
+
+def test_runs_that_held_out_different_events_are_not_compared_on_them(place, capsys):
+    runs = []
+    for seed in ("1", "2"):
+        runs.append(str(place / f"seed{seed}"))
+        words = ["--data", str(place / "train.npz"), "--value-range", "0", "16", "--tracker", "none", "--seed", seed]
+        assert run(["train", "ppca", *words, "--out", runs[-1]]) == 0
+    assert run(["compare", *runs, "--out", str(place / "apart")]) == 2
+    assert "held different events out" in complaint(capsys)
+
+
+def test_a_measure_of_ones_own_that_fails_is_named(place, tmp_path, capsys, monkeypatch):
+    (tmp_path / "mine.py").write_text("def boom(outputs):\n    return 1 / 0\n")
+    (tmp_path / "s.yaml").write_text("checks: [{check: 'mine:boom', at_least: 1}]")
+    monkeypatch.chdir(tmp_path)
+    base = ["evaluate", str(place / "ppca12"), "--data", str(place / "test.npz"), "--spec", "s.yaml"]
+    assert run([*base, "--out", str(tmp_path / "o")]) == 2
+    assert "the measure mine:boom fails: ZeroDivisionError" in complaint(capsys)
+
+
+def test_a_result_json_of_somebody_else_is_not_lost(place, tmp_path, capsys):
+    (tmp_path / "result.json").write_text('{"my": 1}')
+    words = ["--data", str(place / "train.npz"), "--out", str(tmp_path / "net.safetensors"), "--steps", "2"]
+    assert run(["features", "train", *words]) == 2
+    assert "is not of oneprior and would be lost" in complaint(capsys)
+    assert (tmp_path / "result.json").read_text() == '{"my": 1}'

@@ -49,3 +49,23 @@ def test_nearest_is_the_brute_force_one() -> None:
 def test_sets_of_other_shapes_are_refused() -> None:
     with pytest.raises(ShapeError, match="test events"):
         memorisation(events(3, 0), events(4, 1), torch.zeros(3, 5))
+
+
+def test_too_little_variety_is_not_called_copying() -> None:
+    found = memorisation(0.8 * events(300, 11), events(400, 12), events(300, 13))
+    assert found.z > 3  # they lie nearer
+    assert not found.found
+
+
+@pytest.mark.parametrize(("n", "k"), [(100, 100), (400, 100), (300, 1000)])
+def test_the_p_value_of_copies_has_its_size(n: int, k: int) -> None:
+    from oneprior.evaluation.memorisation import _tail
+
+    rows = Rows(2000, seed=4)
+    values, test = rows.uniform(n, dtype=torch.float64), rows.uniform(k, dtype=torch.float64)
+    found = [_tail(v, t) for v, t in zip(values, test, strict=True)]
+    p = torch.tensor([f[1] for f in found])
+    assert float((p <= 0.05).double().mean()) <= 0.05 + 3 * (0.05 * 0.95 / 2000) ** 0.5
+    assert float((p <= 0.2).double().mean()) > 0.08  # and it is not idle
+    share = torch.tensor([f[0] for f in found]).mean()
+    assert float(share) == pytest.approx(found[0][2], rel=0.1)

@@ -115,3 +115,9 @@ def test_nan_outputs_and_twice_the_same_name_are_refused() -> None:
     s = Specification("s", column(0, at_least=0))
     with pytest.raises(InputError, match="two specifications are called 's'"):
         Suite("suite", (s, s))
+
+
+def test_a_first_part_without_a_value_breaks_an_implication() -> None:
+    nothing = Bound(lambda o: torch.full((len(o),), math.nan), at_least=0)
+    assert not (Implies(nothing, column(0, at_least=9)).margin(outputs(3)) >= 0).any()
+    assert torch.equal(Implies(nothing, column(0, at_least=-9)).margin(outputs(3)) >= 0, torch.ones(3).bool())

@@ -34,7 +34,9 @@ def write_page(results: Sequence[Evaluation], names: Sequence[str], path: Path, 
         some = next(row for row in rows if row is not None)
         cells = [None if row is None else _with_error(row.value, row.error) for row in rows]
         real = next((row.real for row in rows if row is not None and not math.isnan(row.real)), math.nan)
-        lines.append([measure, *cells, number(real), some.better or None])
+        lines.append(
+            [measure.split(" (")[0] if "distance (" in measure else measure, *cells, number(real), some.better or None]
+        )
         best |= {(k, 1 + j) for j in _winners(rows, some.better)}
     caption = (
         "± one standard error where there is one. The last column but one: real training events in place of samples. "

@@ -76,7 +76,15 @@ def table(result: Evaluation) -> report.Table:
         if row.note:
             notes.append(row.note)
             mark = f" ({len(notes)})"
-        lines.append([row.name + mark, number(row.value), _error(row.error), number(row.real), _arrow(row)])
+        lines.append(
+            [
+                (row.name.split(" (")[0] if "distance (" in row.name else row.name) + mark,
+                number(row.value),
+                _error(row.error),
+                number(row.real),
+                _arrow(row),
+            ]
+        )
     caption = " ".join(f"({k + 1}) {note}." for k, note in enumerate(notes))
     head = ("", "samples", "± one standard error", "real events instead", "better")
     return report.Table(head, lines, caption)
@@ -205,7 +213,9 @@ def _interval(finding: Finding) -> str | None:
 def _cards(result: Evaluation) -> list[report.Section]:
     cards = []
     for row in result.rows[:1]:
-        cards.append((number(row.value) or "–", f"{row.name}; real events instead: {number(row.real) or '–'}"))
+        cards.append(
+            (number(row.value) or "–", f"{row.name.split(' (')[0]}; real events instead: {number(row.real) or '–'}")
+        )
     named = {row.name: row for row in result.rows}
     for name, words in (("precision", "of samples lie where data lie"), ("recall", "of data lie where samples lie")):
         if name in named:

@@ -243,6 +243,7 @@ th, td { padding: .4rem .7rem; text-align: right; white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; font-size: .82rem; border-bottom: 1px solid var(--line);
   vertical-align: bottom; white-space: normal; line-height: 1.25; }
 th.w, td.w { text-align: left; }
+td.w { white-space: normal; min-width: 7rem; }
 th:first-child, td:first-child { padding-left: 0; }
 th:last-child, td:last-child { padding-right: 0; }
 tbody tr + tr td { border-top: 1px solid color-mix(in srgb, var(--line) 55%, transparent); }

@@ -6,7 +6,7 @@ import scipy.linalg
 import torch
 
 from oneprior.core import InputError, Rows, ShapeError
-from oneprior.evaluation import FeatureStatistics, frechet_distance
+from oneprior.evaluation import FeatureStatistics, frechet_distance, frechet_error
 
 
 def _features(n: int, d: int, seed: int) -> torch.Tensor:
@@ -69,3 +69,14 @@ def test_errors():
         FeatureStatistics.of(a / 0)
     with pytest.raises(InputError, match="at least 2"):
         frechet_distance(a[:1], a)
+
+
+def test_the_jackknife_error_is_the_spread_of_repetitions() -> None:
+    found, errors = [], []
+    for seed in range(40):
+        a, b = (Rows(300, seed=2 * seed + k).normal(6, dtype=torch.float64) + 0.3 * k for k in range(2))
+        found.append(float(frechet_distance(a, b)))
+        errors.append(frechet_error(a, b, Rows(1, seed=seed)))
+    spread, said = float(torch.tensor(found).std()), float(torch.tensor(errors).square().mean().sqrt())
+    assert 0.65 < said / spread < 1.5
+    assert torch.tensor(frechet_error(a[:10], b, Rows(1))).isnan()

@@ -62,8 +62,9 @@ def write_page(result: Evaluation, path: Path, words: str, kills: Sequence[Kill]
 
 def foot(seed: int, seconds: float) -> str:
     """The small print of a page."""
+    threads = torch.get_num_threads()
     return (
-        f"OnePrior {oneprior.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, seed {seed}, "
+        f"OnePrior {oneprior.__version__}, torch {torch.__version__}, {threads} thread{'s' * (threads > 1)}, seed {seed}, "
         f"{seconds:.0f} s. This page stands alone: it fetches nothing."
     )
 

@@ -21,7 +21,7 @@ from oneprior.evaluation.energy import energy_score
 from oneprior.evaluation.extrapolation import Extrapolated, frechet_infinity
 from oneprior.evaluation.features import Classifier, train_classifier, train_classifier_iter
 from oneprior.evaluation.flow_likelihood import flow_log_prob
-from oneprior.evaluation.frechet import FeatureStatistics, frechet_distance
+from oneprior.evaluation.frechet import FeatureStatistics, frechet_distance, frechet_error
 from oneprior.evaluation.importance import importance_bound
 from oneprior.evaluation.kernel_distance import KernelDistance, kernel_distance, squared_discrepancy
 from oneprior.evaluation.likelihood import Likelihood, likelihood_of
@@ -69,6 +69,7 @@ __all__ = [
     "energy_score",
     "flow_log_prob",
     "frechet_distance",
+    "frechet_error",
     "frechet_infinity",
     "function_features",
     "importance_bound",

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from oneprior.core import InputError, ShapeError
+from oneprior.core import InputError, Rows, ShapeError
 
 
 @dataclass(frozen=True)
@@ -103,3 +103,30 @@ def _factor(s: Tensor) -> Tensor:
         return factor
     values, vectors = torch.linalg.eigh(s)
     return vectors * values.clamp_min(0).sqrt()
+
+
+def frechet_error(a: Tensor, b: Tensor, rows: Rows, groups: int = 8) -> float:
+    """Standard error of the Frechet distance: a jackknife over groups of both sets (Efron and Stein 1981).
+
+    Args:
+        a: features, (n, d).
+        b: features, (m, d).
+        rows: one row, which deals both sets into groups.
+        groups: each is left out once, of both sets; n and m are at least twice as many.
+
+    Returns:
+        The error; nan for fewer events.
+    """
+    if min(len(a), len(b)) < 2 * groups:
+        return float("nan")
+    parts = []
+    for x, name in ((a, "a"), (b, "b")):
+        order = rows.stream(name).to(x.device).bits(len(x))[0].argsort()
+        parts.append([FeatureStatistics.of(part) for part in x[order].tensor_split(groups)])
+    found = []
+    for out in range(groups):
+        kept = [[p for k, p in enumerate(side) if k != out] for side in parts]
+        left = [sum(side[1:], side[0]) for side in kept]
+        found.append(frechet_distance(*left))
+    spread = torch.stack(found)
+    return float(((groups - 1) / groups * (spread - spread.mean()).square().sum()).sqrt())

@@ -19,6 +19,7 @@ from oneprior.evaluation import (
     Memorisation,
     classifier_accuracy_score,
     frechet_distance,
+    frechet_error,
     frechet_infinity,
     kernel_distance,
     label_accuracy,
@@ -105,9 +106,10 @@ def distances(state: Evaluation) -> Evaluation:
             Row(
                 features.distance_name,
                 value,
+                frechet_error(a, b, rows.stream("error")),
                 real=_or_nan(c, lambda z: float(frechet_distance(z, b))),
                 better="lower",
-                note=f"{len(a)} samples, {len(b)} real; it lies above the true distance by about 1 / n",
+                note=f"{len(a)} samples, {len(b)} real; it lies above the true distance by about c / n",
             )
         )
         try:
@@ -145,13 +147,17 @@ def distances(state: Evaluation) -> Evaluation:
         for name in ("precision", "recall", "density", "coverage"):
             label = "support coverage" if name == "coverage" else name
             other = math.nan if real is None else getattr(real, name)
+            share = getattr(sets, name)
             found.append(
                 Row(
                     label,
-                    getattr(sets, name),
+                    share,
+                    math.nan if name == "density" else math.sqrt(share * (1 - share) / sets.samples),
                     real=other,
                     better="" if name == "density" else "higher",
-                    note=f"k = {sets.k}, {sets.samples} of each" if name == "precision" else "",
+                    note=f"k = {sets.k}, {sets.samples} of each; errors of shares, given the balls"
+                    if name == "precision"
+                    else "",
                 )
             )
     return replace(state, rows=(*state.rows, *found), notes=tuple(notes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,14 @@ def read_real(run: Run, data: Dataset, most: int, rows: Rows, batch: int = 500, 
     if bad := (~torch.isfinite(x).flatten(1).all(1)).nonzero()[:, 0].tolist():
         name = data.names[int(index[bad[0]])] if len(data.names) else f"row {int(index[bad[0]])}"
         raise InputError(f"{len(bad)} of {len(x)} real events hold nan or infinity, such as {name}")
+    low, high = float(x.amin()), float(x.amax())
+    if high < -0.8 or low > 0.8 or high - low < 0.02 or max(-low, high) > 3:
+        a, b = (float(run.units.to_units(torch.tensor(v))) for v in (low, high))
+        warnings.warn(
+            f"the values of the real events, {a:.4g} .. {b:.4g}, hardly fit the run's range, {run.units.range[0]:g} .. "
+            f"{run.units.range[1]:g}: are they in its units?",
+            stacklevel=2,
+        )
     names = tuple(data.names[int(k)] for k in index) if len(data.names) else ()
     rule = subject or run.record.data.get("split", {}).get("subject")
     groups = subjects(data, rule) if rule and len(data.names) else data.groups

@@ -64,8 +64,8 @@ def foot(seed: int, seconds: float) -> str:
     """The small print of a page."""
     threads = torch.get_num_threads()
     return (
-        f"OnePrior {oneprior.__version__}, torch {torch.__version__}, {threads} thread{'s' * (threads > 1)}, seed {seed}, "
-        f"{seconds:.0f} s. This page stands alone: it fetches nothing."
+        f"OnePrior {oneprior.__version__}, torch {torch.__version__}, {threads} thread{'s' * (threads > 1)}, "
+        f"seed {seed}, {seconds:.0f} s. This page stands alone: it fetches nothing."
     )
 
 

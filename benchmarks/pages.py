@@ -22,9 +22,9 @@ from oneprior.core import AffineMap, Rows
 from oneprior.evaluation import Features, own_features, train_self_supervised
 from oneprior.evaluation.features import Classifier
 from oneprior.evaluation.specifications import Judges, Outputs, Suite, fit_bounds, kill_rates
-from oneprior.tasks.calibration import calibrate_iter, independent
+from oneprior.tasks.calibration import calibrate_iter
 from oneprior.tasks.evaluation import evaluate
-from oneprior.tasks.real import Real
+from oneprior.tasks.real import Real, independent
 from oneprior.training import load
 
 _FEW = {"steps": 12}

@@ -29,7 +29,7 @@ from oneprior.evaluation import (
 from oneprior.operators.base import Operator
 from oneprior.tasks.measurement import Measurement, simulate
 from oneprior.tasks.methods import Aim, Guide
-from oneprior.tasks.real import Real, first_of_groups
+from oneprior.tasks.real import Real
 from oneprior.tasks.restoration import Restoration, restore_iter
 from oneprior.training.run import Run
 
@@ -51,15 +51,6 @@ class Study:
     scores: dict[str, tuple[float, float]]
     region: Tensor | None
     done: float
-
-
-def independent(real: Real, n: int) -> Real:
-    """The first n events of different groups, one of each: slices of one subject are one trial."""
-    keep = torch.arange(len(real)) if real.group is None else first_of_groups(real.group)
-    keep = keep[:n]
-    names = tuple(real.names[int(k)] for k in keep) if real.names else ()
-    told = {name: value[keep] for name, value in real.condition.items()}
-    return Real(real.x[keep], told, None if real.group is None else real.group[keep], names)
 
 
 def calibrate_iter(

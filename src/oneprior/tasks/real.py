@@ -140,3 +140,12 @@ def first_of_groups(group: Tensor) -> Tensor:
     rows = torch.arange(len(group))
     first = torch.full((int(place.max()) + 1,), len(group)).scatter_reduce(0, place.cpu(), rows, "amin")
     return first.sort().values
+
+
+def independent(real: Real, n: int) -> Real:
+    """The first n events of different groups, one of each: slices of one subject are one trial."""
+    keep = torch.arange(len(real)) if real.group is None else first_of_groups(real.group)
+    keep = keep[:n]
+    names = tuple(real.names[int(k)] for k in keep) if real.names else ()
+    told = {name: value[keep] for name, value in real.condition.items()}
+    return Real(real.x[keep], told, None if real.group is None else real.group[keep], names)

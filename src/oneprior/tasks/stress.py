@@ -32,7 +32,7 @@ from oneprior.evaluation import Classifier, Features, nearest, open_features, ow
 from oneprior.evaluation.specifications import clopper_pearson
 from oneprior.tasks.draw import synthesise
 from oneprior.tasks.questions import Classes, Question, question_of
-from oneprior.tasks.real import Real, as_stored
+from oneprior.tasks.real import Real, as_stored, independent
 from oneprior.training.run import Run
 
 
@@ -263,6 +263,7 @@ def stress_test_iter(
     question = question_of(run, real, by, bins)
     if judge is not None:
         _check_judge(judge, run, question)
+    real = independent(real, len(real))  # slices of one subject are one trial
     far = _Distance.of(features, judge, real if train is None else train, leave_one_out=train is None)
     state = StressTest(
         run,

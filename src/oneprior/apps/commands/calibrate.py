@@ -53,7 +53,8 @@ class Calibrate(Command):
         from oneprior.apps.calibrated import figures, write_page
         from oneprior.apps.commands.restore import lent
         from oneprior.evaluation import open_features
-        from oneprior.tasks.calibration import calibrate_iter, independent
+        from oneprior.tasks.calibration import calibrate_iter
+        from oneprior.tasks.real import independent
         from oneprior.training import load
 
         if not self.operator:

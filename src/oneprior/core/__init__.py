@@ -1,5 +1,5 @@
 """The vocabulary: errors, rows of random numbers, units, geometry, conditions, linear algebra, whole
-files. Imports only torch."""
+files, functions of the user's. Imports only torch."""
 
 from oneprior.core.conditions import ConditionSpec
 from oneprior.core.errors import (
@@ -12,6 +12,7 @@ from oneprior.core.errors import (
 )
 from oneprior.core.files import replacing
 from oneprior.core.geometry import Geometry
+from oneprior.core.imports import user_function
 from oneprior.core.linear import conjugate_gradient, inner, norm, per_row
 from oneprior.core.rows import Rows
 from oneprior.core.units import AffineMap
@@ -32,4 +33,5 @@ __all__ = [
     "norm",
     "per_row",
     "replacing",
+    "user_function",
 ]

@@ -22,14 +22,12 @@ import difflib
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from oneprior.core import InputError, ShapeError
+from oneprior.core import InputError, ShapeError, user_function
 from oneprior.evaluation.features import Classifier
 from oneprior.evaluation.frechet import FeatureStatistics
 from oneprior.evaluation.networks.plain import Own, Pixels, Principal
@@ -166,7 +164,11 @@ def open_features(word: str | nn.Module | Callable[[Tensor], Tensor], events: Te
             raise InputError(f"{word}: write pca:K with the number of components, as pca:64")
         return principal_features(_needed(events, word), int(rest))
     if colon and rest and kind not in WORDS:
-        return function_features(_imported(kind, rest), _needed(events, word), word)
+        try:
+            function = user_function(word)
+        except InputError as error:
+            raise InputError(f"{_near(kind)}{error}") from error
+        return function_features(function, _needed(events, word), word)
     raise InputError(
         f"no features are called {word!r}; {_near(kind)}There are {', '.join(WORDS.values())}, module:function"
     )
@@ -293,19 +295,3 @@ def _file(kind: str, rest: str) -> tuple[str, str | None, dict[str, str]]:
 def _near(word: str) -> str:
     close = difflib.get_close_matches(word, list(WORDS), 2, 0.5)
     return f"did you mean {' or '.join(WORDS[name] for name in close)}? " if close else ""
-
-
-def _imported(module: str, name: str) -> Any:
-    try:
-        found = import_module(module)
-    except Exception as error:  # whatever the user's module raises
-        raise InputError(
-            f"{module}:{name}: {_near(module)}The module {module!r} cannot be imported "
-            f"({type(error).__name__}: {error}); put its folder on PYTHONPATH, or install it"
-        ) from error
-    function = getattr(found, name, None)
-    if not callable(function):
-        functions = [key for key, value in vars(found).items() if callable(value) and not key.startswith("_")]
-        close = difflib.get_close_matches(name, functions, 2, 0.5) or functions[:5]
-        raise InputError(f"module {module} has no function {name!r}; it has {', '.join(close) or 'none'}")
-    return function

@@ -1,7 +1,7 @@
 """Are posteriors honest? Measure real events, restore them, and hold the draws against the truth.
 
-    result = calibrate_study(run, real, "downsample:4", "5%", samples=99)
-    print(result.calibration.verdict.sentence)
+    for study in calibrate_iter(run, real, "downsample:4", "5%", samples=99): ...
+    print(study.calibration.verdict.sentence)
 
 The truth of each problem is a real event that the prior never saw, so that all that is wrong is judged together: the
 prior, the method, and the noise level it was told.

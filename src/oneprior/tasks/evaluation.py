@@ -1,6 +1,8 @@
 """Measure a trained prior against real events: distances, support, copies, likelihood, delivery, specifications.
 
-    result = evaluate(load("runs/digits"), open_dataset("test/"), n=2000)
+    run = load("runs/digits")
+    real = read_real(run, open_real(run, "test/"), 5000, Rows(1))
+    result = evaluate(run, real, n=2000)
     for row in result.rows: print(row.name, row.value, row.error, row.real)
 
 Samples are asked for what the real events have (labels, amounts), so that both sets have the same make-up. Every row of
@@ -93,7 +95,7 @@ def evaluate_iter(
         frequencies=_frequencies(real, network),
         generate=lambda index, asked: _again(run, rows, index, asked, batch, options or {}),
     )
-    whole = _outputs(run, real.x, real.condition, None, real.group, judges)
+    whole = Outputs(real.x, real.condition, None, run.units, real.group, judges)
     _rehearse(suite, whole)
     state = Evaluation(run, whole.take(torch.arange(0)), whole, features=chosen, seed=seed)
     for part in synthesise(run, rows, condition=run.told(told) or None, batch=batch, **(options or {})):
@@ -102,7 +104,7 @@ def evaluate_iter(
     x = torch.cat(parts)
     state = replace(
         state,
-        samples=_outputs(run, x, told, rows.index.cpu(), None, judges),
+        samples=Outputs(x, told, rows.index.cpu(), run.units, judges=judges),
         train=None if train is None else train.x,
     )
     work: tuple[Callable[[Evaluation], Evaluation], ...] = (
@@ -139,12 +141,6 @@ def _features(
     return open_features(f"pca:{max(1, min(64, numbers // 2, n // 4))}", fitted)
 
 
-def _outputs(
-    run: Run, x: Tensor, told: Mapping[str, Tensor], index: Tensor | None, group: Tensor | None, judges: Judges
-) -> Outputs:
-    return Outputs(x, dict(told), index, run.units, group, judges)
-
-
 def _again(
     run: Run, rows: Rows, index: Tensor, asked: Mapping[str, Tensor], batch: int, options: Mapping[str, Any]
 ) -> Tensor:
@@ -160,8 +156,7 @@ def _known_classes(run: Run, network: Classifier | None) -> None:
     if network is not None and classes is not None and network.classes != classes:
         raise InputError(
             f"the classifier {network.name} tells {network.classes} classes, and the run is told {classes}: train "
-            "it on "
-            "data with the run's labels"
+            "it on data with the run's labels"
         )
     names = next((s.names for s in run.conditions if s.name == "label"), ())
     if network is not None and names and network.names and tuple(names) != tuple(network.names):

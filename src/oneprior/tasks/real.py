@@ -51,12 +51,15 @@ def open_real(run: Run, path: str | Path, **options: Any) -> Dataset:
         path: of the data.
         options: of `open_dataset`, which win.
     """
-    before = run.record.data.get("options", {})
-    shaping = {name: before[name] for name in _SHAPING if before.get(name) is not None}
-    if isinstance(shaping.get("value_range"), list):
-        shaping["value_range"] = tuple(shaping["value_range"])
+    shaping = {name: value for name, value in _options(run).items() if name in _SHAPING and value is not None}
     told = {name: value for name, value in options.items() if value is not None}
     return as_told(run, open_dataset(path, labels=bool(run.conditions), **(shaping | told)), path)
+
+
+def _options(run: Run) -> dict[str, Any]:
+    """What the run's data were opened with; JSON has made lists of tuples."""
+    options = run.record.data.get("options", {})
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
 def own_data(run: Run) -> tuple[Dataset | None, Dataset | None]:
@@ -65,12 +68,9 @@ def own_data(run: Run) -> tuple[Dataset | None, Dataset | None]:
     path, parting = about.get("path", ""), about.get("split", {})
     if not path or not Path(path).exists():
         return None, None
-    options = dict(about.get("options", {}))
-    if isinstance(options.get("value_range"), list):
-        options["value_range"] = tuple(options["value_range"])
     material = open_material(
         path,
-        options,
+        _options(run),
         held_out=float(parting.get("held_out", 0.0)),
         seed=int(parting.get("seed", 0)),
         subject=parting.get("subject"),

@@ -33,7 +33,6 @@ class Specified:
         findings: real events that the bounds were not set on; the last one is of all rules of one output together.
         kills: of mutants made from these.
         useless: names of specifications that caught no mutant.
-        events: real events (subjects) it was tried on.
         shown: the real events it was tried on.
         doing: what is being done.
         seconds: wall time.

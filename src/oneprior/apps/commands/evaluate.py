@@ -137,39 +137,17 @@ class Evaluate(Command):
         return Outcome(self.out, tuple(written), figures(result), said, whole=True)
 
 
-def imported(word: str | None) -> Any:
-    """The Python object that module:function names; modules of the present folder too."""
-    if word is None:
-        return None
-    from importlib import import_module
-
-    module, colon, name = word.partition(":")
-    if not colon or not name:
-        raise Mistake(f"{word!r} names no function: write module:function")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        return getattr(import_module(module), name)
-    except ImportError as error:
-        raise Mistake(
-            f"{word}: {error}; the module is looked for in this folder and among installed packages"
-        ) from None
-    except AttributeError:
-        raise Mistake(f"{word}: module {module} has no {name}") from None
-    finally:
-        sys.path.pop(0)
-
-
 def judge(word: str | None) -> Any:
     """A user's function of events, whose failures are told in a line and whose arrays become tensors."""
-    function = imported(word)
-    if function is None:
+    if word is None:
         return None
+    import torch
+
+    from oneprior.core import InputError, user_function
+
+    function = user_function(word)
 
     def asked(x: Any) -> Any:
-        import torch
-
-        from oneprior.core import InputError
-
         try:
             return torch.as_tensor(function(x))
         except Exception as error:

@@ -27,14 +27,13 @@ import difflib
 import functools
 import inspect
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from oneprior.core import InputError
+from oneprior.core import InputError, user_function
 from oneprior.evaluation.specifications import measures
 from oneprior.evaluation.specifications.outputs import Outputs
 from oneprior.evaluation.specifications.rules import AllOf, AnyOf, Bound, Implies, Rule, Scope
@@ -191,20 +190,7 @@ def _rule(entry: Any) -> Rule:
 
 
 def _own(name: str) -> Callable[..., Tensor]:
-    from importlib import import_module
-
-    module, _, attribute = name.partition(":")
-    sys.path.insert(0, str(Path.cwd()))  # modules of the folder in which one works
-    try:
-        function = getattr(import_module(module), attribute)
-    except ImportError as error:
-        raise InputError(
-            f"{name}: {error}; the module is looked for in this folder and among installed packages"
-        ) from None
-    except AttributeError:
-        raise InputError(f"{name}: module {module} has no {attribute}") from None
-    finally:
-        sys.path.pop(0)
+    function = user_function(name)
 
     @functools.wraps(function)
     def guarded(outputs: Outputs, **parameters: Any) -> Tensor:

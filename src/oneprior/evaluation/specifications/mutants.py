@@ -152,43 +152,37 @@ def _trials(
         order = stream.bits(len(good))[0].argsort()[:size].cpu()
         one = good.take(order.to(good.x.device))
         spoilt = mutant.make(one, strength, stream.stream("spoil"))
-        broken, failing = _broken(specifications, spoilt)
+        broken = _broken(specifications, spoilt)
         for name in broken:
             caught[name] += 1
         killed += bool(broken)
         if mutant.single:
             before = bad[order]
             outputs += int((~before).sum())
-            outputs_killed += int((failing & ~before).sum())
+            outputs_killed += int((_failing(specifications, spoilt) & ~before).sum())
     by = {name: count / sets for name, count in caught.items()}
     interval = clopper_pearson(killed, sets)
     return Kill(mutant.name, strength, mutant.unit, sets, killed, interval, outputs, outputs_killed, by)
 
 
-def _broken(specifications: Sequence[Specification], outputs: Outputs) -> tuple[list[str], Tensor]:
-    """The specifications that a set breaks, at 5 % among all of them; and which single outputs break a rule."""
+def _broken(specifications: Sequence[Specification], outputs: Outputs) -> list[str]:
+    """The specifications that a set breaks, at 5 % among all of them."""
     level = 1 - 2 * 0.05 / len(specifications)
     names: list[str] = []
-    failing = torch.zeros(len(outputs), dtype=torch.bool)
     for s in specifications:
         good = (s.rule.margin(outputs) >= 0).cpu()
-        if len(good) == 1:
-            fails = not bool(good)
-        else:
-            fails = clopper_pearson(int(good.sum()), len(good), level)[1] < s.required
-            if s.scope != "set":
-                failing |= ~good
-        if fails:
+        of_set = len(good) == 1
+        if not bool(good) if of_set else clopper_pearson(int(good.sum()), len(good), level)[1] < s.required:
             names.append(s.name)
-    return names, failing
+    return names
 
 
-def _failing(specifications: Sequence[Specification], good: Outputs) -> Tensor:
-    """Which of the good outputs break a rule of single outputs already, (n,) bool."""
-    failing = torch.zeros(len(good), dtype=torch.bool)
+def _failing(specifications: Sequence[Specification], outputs: Outputs) -> Tensor:
+    """Which outputs break a rule of single outputs, (n,) bool."""
+    failing = torch.zeros(len(outputs), dtype=torch.bool)
     for s in specifications:
         if s.scope != "set":
-            failing |= (s.rule.margin(good) < 0).cpu()
+            failing |= (s.rule.margin(outputs) < 0).cpu()
     return failing
 
 

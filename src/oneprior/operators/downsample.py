@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from oneprior.core import InputError
-from oneprior.operators.base import LinearOperator
+from oneprior.operators.base import LinearOperator, Operator
+from oneprior.operators.words import Grammar
 
 _POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
@@ -69,3 +70,24 @@ class Downsample(LinearOperator):
             starts = torch.arange(out, device=like.device) * factor
             counts = counts[..., None] * (size - starts).clamp_max(factor).to(like.dtype)
         return counts
+
+
+def _parse(values: list[str], options: dict[str, str], in_shape: torch.Size) -> Operator:
+    text = options.get("factor", values[0] if values else "")
+    try:
+        factors = [int(f) for f in text.split("x")]
+    except ValueError:
+        raise InputError(
+            f"downsample needs a whole factor, as in downsample:4 or downsample:2x4; got {text!r}"
+        ) from None
+    return Downsample(in_shape, factors[0] if len(factors) == 1 else factors)
+
+
+WORDS = Grammar(
+    "downsample",
+    ("downsample:FACTOR", "downsample:FACTORxFACTOR"),
+    "Means of boxes; the factors need not divide the size.",
+    ("downsample:4", "downsample:2x4"),
+    _parse,
+    ("factor",),
+)

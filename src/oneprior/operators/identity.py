@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oneprior.operators.base import LinearOperator
+from oneprior.operators.base import LinearOperator, Operator
+from oneprior.operators.words import Grammar, no_values
 
 
 class Identity(LinearOperator):
@@ -27,3 +28,17 @@ class Identity(LinearOperator):
 
     def adjoint(self, y: Tensor) -> Tensor:
         return y
+
+
+def _parse(values: list[str], options: dict[str, str], in_shape: torch.Size) -> Operator:
+    no_values("identity", values)
+    return Identity(in_shape)
+
+
+WORDS = Grammar(
+    "identity",
+    ("identity",),
+    "Adds nothing but the noise; restoring is denoising.",
+    ("identity",),
+    _parse,
+)

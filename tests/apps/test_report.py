@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from oneprior.apps import pictures
-from oneprior.apps.report import Cards, Command, Gallery, Heading, Picture, Report, Strips, Table, Text
+from oneprior.apps.report import Cards, Command, Gallery, Heading, Notice, Picture, Report, Strips, Table, Text
 
 
 class Tags(HTMLParser):
@@ -35,6 +35,7 @@ def page():
             Heading("One"),
             Text("`x < y` and **bold** & more"),
             Cards([("1 dB", "gain")]),
+            Notice("Not to be trusted", "it is `a & b`"),
             Picture(image, 'a "caption"'),
             Gallery([Picture(image, "left"), Picture(image, "right")]),
             Strips([("truth", image), ("mean", image)], "rows"),

@@ -128,7 +128,7 @@ def stack(rows: Sequence[tuple[str, Picture]], *, gap: int = 6, size: int = 15) 
     """
     from PIL import Image, ImageDraw
 
-    font = _font(size)
+    font = lettering(size)
     label = 12 + math.ceil(max(font.getlength(line) for text, _ in rows for line in text.split("\n")))
     width = label + max(p.width for _, p in rows)
     sheet = Image.new("RGBA", (width, sum(p.height + gap for _, p in rows) - gap), (0, 0, 0, 0))
@@ -148,7 +148,7 @@ def colour_bar(low: float, high: float, label: str = "", *, colours: str = "magm
     bar = _colour(np.linspace(0, 1, width)[None].repeat(12, 0), colours)
     sheet = Image.new("RGBA", (width, 34), (0, 0, 0, 0))
     sheet.paste(Image.fromarray((bar * 255 + 0.5).astype(np.uint8)), (0, 0))
-    draw, font = ImageDraw.Draw(sheet), _font(14)
+    draw, font = ImageDraw.Draw(sheet), lettering(14)
     draw.text((0, 32), f"{low:.3g}", font=font, fill=GREY, anchor="ls")
     draw.text((width // 2, 32), label, font=font, fill=GREY, anchor="ms")
     draw.text((width, 32), f"{high:.3g}", font=font, fill=GREY, anchor="rs")
@@ -208,7 +208,8 @@ def _colour(values: np.ndarray, name: str) -> np.ndarray:
 
 
 @lru_cache
-def _font(size: int) -> Any:
+def lettering(size: int) -> Any:
+    """The letters of labels, so many pixels high."""
     import matplotlib
     from PIL import ImageFont
 

@@ -79,6 +79,14 @@ class Strips:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """What a reader must not miss, in red: why a result is not to be trusted."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Cards:
     """A few figures that stand for the rest: (figure, what it is)."""
 
@@ -93,7 +101,7 @@ class Command:
     caption: str = ""
 
 
-Section = Heading | Text | Table | Picture | Gallery | Strips | Cards | Command
+Section = Heading | Text | Notice | Table | Picture | Gallery | Strips | Cards | Command
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,8 @@ def _render(section: Section) -> str:
             return f"<h{level}>{_inline(text)}</h{level}>"
         case Text(text):
             return f"<p>{_inline(text)}</p>"
+        case Notice(title, text):
+            return f'<div class="notice" role="alert"><strong>{_inline(title)}</strong><p>{_inline(text)}</p></div>'
         case Table():
             return _table(section)
         case Picture(image, caption):
@@ -212,9 +222,11 @@ _PAGE = """<!doctype html>
 """
 
 _STYLE = """
-:root { --ink: #1b1f24; --soft: #5c6570; --line: #dfe3e8; --page: #ffffff; --card: #f5f7f9; --accent: #2459c4; }
+:root { --ink: #1b1f24; --soft: #5c6570; --line: #dfe3e8; --page: #ffffff; --card: #f5f7f9; --accent: #2459c4;
+  --red: #b3261e; --blush: #fdf0ee; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e7eaee; --soft: #9aa4b0; --line: #2d343d; --page: #14181d; --card: #1c2229; --accent: #86aef8; }
+  :root { --ink: #e7eaee; --soft: #9aa4b0; --line: #2d343d; --page: #14181d; --card: #1c2229; --accent: #86aef8;
+    --red: #ff8a80; --blush: #33191a; }
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
@@ -226,6 +238,10 @@ h2 { font-size: 1.35rem; line-height: 1.3; letter-spacing: -.01em; margin: 2.75r
 h3 { font-size: 1.05rem; margin: 2rem 0 .25rem; }
 p { max-width: 44rem; margin: .5rem 0 1rem; }
 .lead { font-size: 1.1rem; color: var(--soft); margin: 0 0 .5rem; }
+.notice { background: var(--blush); border: 1px solid var(--red); border-left-width: 6px; border-radius: 8px;
+  padding: .8rem 1.1rem; margin: 1.25rem 0; }
+.notice strong { color: var(--red); }
+.notice p { margin: .25rem 0 0; }
 figure { margin: 1rem 0 1.5rem; }
 figcaption { color: var(--soft); font-size: .9rem; line-height: 1.45; margin-top: .5rem; max-width: 44rem; }
 img { display: block; max-width: 100%; height: auto; image-rendering: pixelated; border-radius: 3px; }

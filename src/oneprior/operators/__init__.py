@@ -2,24 +2,39 @@
 
 from oneprior.operators.affine import Affine, Matrix
 from oneprior.operators.base import LinearOperator, Operator
+from oneprior.operators.blur import Blur, gaussian_blur, motion_blur
+from oneprior.operators.colour import Grey
 from oneprior.operators.compose import compose
 from oneprior.operators.downsample import Downsample
+from oneprior.operators.foreign import Foreign, Function, LinearFunction
 from oneprior.operators.grammar import grammar, parse_operator
 from oneprior.operators.identity import Identity
 from oneprior.operators.mask import Erase, Mask
+from oneprior.operators.resize import Bicubic
+from oneprior.operators.stack import Stack, stack
 from oneprior.operators.words import Grammar
 
 __all__ = [
     "Affine",
+    "Bicubic",
+    "Blur",
     "Downsample",
     "Erase",
+    "Foreign",
+    "Function",
     "Grammar",
+    "Grey",
     "Identity",
+    "LinearFunction",
     "LinearOperator",
     "Mask",
     "Matrix",
     "Operator",
+    "Stack",
     "compose",
+    "gaussian_blur",
     "grammar",
+    "motion_blur",
     "parse_operator",
+    "stack",
 ]

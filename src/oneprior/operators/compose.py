@@ -6,10 +6,11 @@ from torch import Tensor
 
 from oneprior.core import ShapeError
 from oneprior.operators.base import LinearOperator, Operator
+from oneprior.operators.uncertain import UncertainCompose, UncertainOperator
 
 
 def compose(last: Operator, first: Operator) -> Operator:
-    """x -> last(first(x)); a `LinearOperator` where both are.
+    """x -> last(first(x)); a `LinearOperator` where both are, an `UncertainOperator` where one is.
 
     Raises:
         ShapeError: where the output of `first` is no input of `last`.
@@ -19,6 +20,8 @@ def compose(last: Operator, first: Operator) -> Operator:
         raise ShapeError(names, tuple(first.out_shape), tuple(last.in_shape), "Compose operators whose shapes meet.")
     if isinstance(last, LinearOperator) and isinstance(first, LinearOperator):
         return Compose(last, first)
+    if isinstance(last, UncertainOperator) or isinstance(first, UncertainOperator):
+        return UncertainCompose(last, first, _words(last, first))
     return NonlinearCompose(last, first)
 
 
@@ -55,4 +58,6 @@ class NonlinearCompose(Operator):
 
 
 def _words(last: Operator, first: Operator) -> str:
-    return f"{first.spec} {last.spec}" if first.spec and last.spec else ""
+    if not first.spec or not last.spec or " + " in first.spec:  # nothing can be said to follow a stack
+        return ""
+    return " + ".join(f"{first.spec} {part}" for part in last.spec.split(" + "))

@@ -1,0 +1,136 @@
+"""JPEG: 8 x 8 cosine transforms, rounded coarsely (ITU-T T.81 | ISO/IEC 10918-1, 1992).
+
+A picture in 8 bits is shifted by 128; colour becomes luma and chroma (JFIF 1.02, without subsampling: 4:4:4); every
+8 x 8 block b, edges repeated to fill the last ones, becomes
+
+    c = round(D b D' / Q),    decoded b' = D' (c Q) D,
+
+D the orthonormal cosine matrix, Q the quantisation table of Annex K scaled by the quality q as the Independent JPEG
+Group does it: Q = floor((s K + 50) / 100) in 1 .. 255, s = 5000 / q below 50 and 200 - 2 q from there on. The result is
+rounded to whole levels and clipped to 8 bits. Entropy coding loses nothing and is left out.
+
+The gradient. Rounding is flat almost everywhere, and its true gradient of 0 helps nobody. Here it counts as the
+identity ("straight through", Bengio, Leonard, Courville 2013): the derivative of rounding averaged over a step, right
+on scales above Q and not below. Samplers that correct their moves by the exact likelihood (HMC with its Metropolis
+step) stay exact with such a gradient, since any force that depends on the position alone keeps the leapfrog reversible
+and volume-preserving; methods that only descend do not.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from oneprior.core import InputError
+from oneprior.operators.base import Operator
+from oneprior.operators.ranges import ValueRange, parse_range
+from oneprior.operators.words import Grammar, no_values, whole
+
+_LUMA = (
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
+_CHROMA = (
+    (17, 18, 24, 47, 99, 99, 99, 99),
+    (18, 21, 26, 66, 99, 99, 99, 99),
+    (24, 26, 56, 99, 99, 99, 99, 99),
+    (47, 66, 99, 99, 99, 99, 99, 99),
+    *((99,) * 8,) * 4,
+)  # Annex K, tables K.1 and K.2
+_TO_YCC = ((0.299, 0.587, 0.114), (-0.168735892, -0.331264108, 0.5), (0.5, -0.418687589, -0.081312411))  # JFIF 1.02
+
+
+class JPEG(Operator):
+    """What comes back from a JPEG file of this quality, in the user's units.
+
+    Args:
+        in_shape: (1, height, width) for grey or (3, height, width) for red, green and blue.
+        quality: 1 to 100, as the Independent JPEG Group counts it.
+        span: the values of black (level 0) and white (level 255).
+
+    Raises:
+        InputError: for another number of channels or axes, or a quality out of range.
+    """
+
+    cosines: Tensor
+    tables: Tensor
+    colour: Tensor
+    back: Tensor
+
+    def __init__(self, in_shape: torch.Size | tuple[int, ...], quality: int, span: ValueRange = ValueRange()) -> None:
+        super().__init__()
+        self.in_shape = self.out_shape = torch.Size(in_shape)
+        if len(self.in_shape) != 3 or self.in_shape[0] not in (1, 3):
+            raise InputError(f"jpeg keeps grey or colour pictures, (1 or 3, height, width); got {tuple(in_shape)}")
+        if not 1 <= quality <= 100:
+            raise InputError(f"the quality of a JPEG file lies between 1 and 100, got {quality}")
+        self.quality, self.span = quality, span
+        scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+        tables = torch.tensor([_LUMA, _CHROMA, _CHROMA][: self.in_shape[0]], dtype=torch.float64)
+        self.register_buffer("tables", ((tables * scale + 50) / 100).floor().clamp(1, 255))
+        k, place = torch.arange(8.0, dtype=torch.float64)[:, None], torch.arange(8.0, dtype=torch.float64)
+        cosines = ((2 * place + 1) * k * math.pi / 16).cos() / 2
+        cosines[0] /= math.sqrt(2)
+        self.register_buffer("cosines", cosines)
+        colour = torch.tensor(_TO_YCC, dtype=torch.float64)
+        self.register_buffer("colour", colour)
+        self.register_buffer("back", torch.linalg.inv(colour))
+        self.spec = f"jpeg:{quality}:{span.words}"
+
+    def apply(self, x: Tensor) -> Tensor:
+        levels = 255 * (x - self.span.low) / self.span.size
+        levels = _round(levels.clamp(0, 255))
+        if x.shape[1] == 3:
+            levels = _mix(self.colour, levels)
+            shift = levels.new_tensor([128.0, 0.0, 0.0]).reshape(3, 1, 1)
+            levels = _mix(self.back, self._code(_round(levels - shift)) + shift)
+        else:
+            levels = self._code(levels - 128) + 128
+        return self.span.low + _round(levels.clamp(0, 255)) * (self.span.size / 255)
+
+    def _code(self, shifted: Tensor) -> Tensor:
+        """Blocks to rounded coefficients and back; (n, c, h, w)."""
+        h, w = shifted.shape[-2:]
+        whole_blocks = F.pad(shifted, (0, -w % 8, 0, -h % 8), mode="replicate")
+        n, c, high, wide = whole_blocks.shape
+        blocks = whole_blocks.reshape(n, c, high // 8, 8, wide // 8, 8).transpose(3, 4)
+        cosines = self.cosines.to(shifted)
+        tables = self.tables.to(shifted)[:, None, None]
+        coefficients = _round(cosines @ blocks @ cosines.T / tables) * tables
+        decoded = (cosines.T @ coefficients @ cosines).transpose(3, 4).reshape(n, c, high, wide)
+        return decoded[..., :h, :w]
+
+
+def _round(x: Tensor) -> Tensor:
+    """The nearest whole number, with the gradient of the identity."""
+    return x + (x.round() - x).detach()
+
+
+def _mix(matrix: Tensor, x: Tensor) -> Tensor:
+    """A 3 x 3 matrix over the channels."""
+    return torch.einsum("dc,nc...->nd...", matrix.to(x), x)
+
+
+def _parse(values: list[str], options: dict[str, str], in_shape: torch.Size) -> Operator:
+    no_values("jpeg", values, 1)
+    text = options.get("quality", values[0] if values else "75")
+    return JPEG(in_shape, whole("quality", text), parse_range(options))
+
+
+WORDS = Grammar(
+    "jpeg",
+    ("jpeg:QUALITY:range=BLACK..WHITE",),
+    "A JPEG file of QUALITY 1 to 100, colours not subsampled; values run from BLACK to WHITE, 0..255 by default.",
+    ("jpeg:20", "jpeg:75:range=-1..1"),
+    _parse,
+    ("quality", "range"),
+)

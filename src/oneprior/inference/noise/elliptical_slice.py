@@ -18,6 +18,7 @@ from torch import Tensor
 
 from oneprior.core import DivergedError, InputError, Rows, per_row
 from oneprior.inference.noise.diagnostics import effective_sample_size, split_r_hat
+from oneprior.inference.noise.target import precision
 from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler
 from oneprior.priors.base import NoisePrior
 
@@ -62,7 +63,7 @@ class EllipticalSlice(Sampler):
         def level(u: Tensor) -> Tensor:
             return many.likelihood.log_prob(prior.decode(u))
 
-        u = streams.normal(*prior.noise_shape)
+        u = streams.normal(*prior.noise_shape, dtype=precision(posterior.likelihood))
         value = level(u)
         if not bool(torch.isfinite(value).all()):
             bad = (~torch.isfinite(value.reshape(chains, n))).any(0).nonzero().flatten().tolist()
@@ -90,7 +91,7 @@ def _move(level: Callable[[Tensor], Tensor], u: Tensor, value: Tensor, streams: 
 
     Each chain reads the k-th number of its own stream at its k-th try, whatever the other chains do.
     """
-    v = streams.normal(*u.shape[1:])
+    v = streams.normal(*u.shape[1:], dtype=u.dtype)
     threshold = value + streams.uniform().log()
     fresh = streams.stream(f"angles {streams.calls}")
     angle = 2 * math.pi * fresh.uniform()

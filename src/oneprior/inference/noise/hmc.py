@@ -8,19 +8,29 @@ a row's law does not depend on the rows beside it.
 The path length is jittered, because a fixed one resonates with the periods of near-Gaussian targets and then does not
 mix at all (Neal 2011, section 5.4.2.2): the number of leapfrog steps is uniform on 1 .. 2 `leapfrog` - 1, shared by all
 chains and drawn from the seed alone, and each chain scales its step by its own factor in [0.8, 1.2].
+
+Sharp evidence makes the posterior of u narrow along some directions and as wide as the prior along others, and the
+identity then has to take the small steps of the narrow ones. `metric="laplace"` runs the chains in w, u = H^-1/2 w,
+with H the curvature at the row's best mode (`curvature`); each chain starts at a mode of its own search, spread by
+H^-1/2. It changes the cost and not the law.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from oneprior.core import DivergedError, InputError, Rows, inner, per_row
+from oneprior.inference.noise.curvature import Curvature
 from oneprior.inference.noise.diagnostics import effective_sample_size, split_r_hat
+from oneprior.inference.noise.laplace import sharpened
+from oneprior.inference.noise.lbfgs import Descent
+from oneprior.inference.noise.map import best, first_points
+from oneprior.inference.noise.target import Target, precision
 from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler
 from oneprior.priors.base import NoisePrior
 
@@ -38,6 +48,7 @@ class HMC(Sampler):
         thin: iterations between two kept draws of a chain.
         acceptance: the acceptance that the step size is adapted to, between 0 and 1.
         step_size: of the first iteration.
+        metric: "identity", or "laplace" for the curvature at a mode.
 
     Source: Neal 2011; Hoffman and Gelman 2014, algorithm 5 (gamma .05, t0 10, kappa .75).
     """
@@ -50,10 +61,13 @@ class HMC(Sampler):
     thin: int = 4
     acceptance: float = 0.8
     step_size: float = 0.1
+    metric: Literal["identity", "laplace"] = "identity"
 
     def __post_init__(self) -> None:
         if min(self.chains, self.leapfrog, self.thin, self.warmup) < 1 or not 0 < self.acceptance < 1:
             raise InputError("HMC needs chains, warmup, leapfrog and thin >= 1, and an acceptance between 0 and 1")
+        if self.metric not in ("identity", "laplace"):
+            raise InputError(f"the metric of HMC is identity or laplace, got {self.metric!r}")
 
     @classmethod
     def published(cls) -> Self:
@@ -67,19 +81,24 @@ class HMC(Sampler):
         each = -(-draws // chains)
         many, streams = posterior.repeat(chains), rows.to(prior.device).repeat(chains)
         paths = Rows([0], seed=rows.seed, stream=f"{rows.name}/paths")
-        point = _evaluate(many, streams.normal(*prior.noise_shape))
+        dtype = precision(posterior.likelihood)
+        start, bend, calls = streams.normal(*prior.noise_shape, dtype=dtype), None, many.n
+        if self.metric == "laplace":
+            start, bend, before = _around_modes(posterior, start, chains, rows)
+            calls += before
+        point = _evaluate(many, start)
         if not bool(torch.isfinite(point.value).all()):
             bad = (~torch.isfinite(point.value.reshape(chains, n))).any(0).nonzero().flatten().tolist()
             raise DivergedError(f"hmc: the log density of rows {bad} is not finite at step 0")
         adapted = _DualAveraging(n, self.step_size, self.acceptance, prior.device)
         tally = _Tally(posterior, prior, chains)
-        calls, total = many.n, self.warmup + each * self.thin
+        total = self.warmup + each * self.thin
         for step in range(total):
             warm = step < self.warmup
             length = 1 + int(paths.integers(2 * self.leapfrog - 1)[0])
             size = (adapted.step if warm else adapted.settled).repeat(chains) * (0.8 + 0.4 * streams.uniform())
-            momentum = streams.normal(*prior.noise_shape)
-            other, arrived = _leapfrog(many, point, momentum, size, length)
+            momentum = streams.normal(*prior.noise_shape, dtype=dtype)
+            other, arrived = _leapfrog(many, point, momentum, size, length, bend)
             energy = other.value - 0.5 * inner(arrived, arrived) - point.value + 0.5 * inner(momentum, momentum)
             chance = energy.nan_to_num(-torch.inf, posinf=-torch.inf).exp().clamp_max(1.0)
             point = point.replace(other, streams.uniform() < chance)
@@ -124,15 +143,30 @@ def _evaluate(posterior: Posterior, u: Tensor) -> _Point:
 
 
 def _leapfrog(
-    posterior: Posterior, point: _Point, momentum: Tensor, size: Tensor, length: int
+    posterior: Posterior, point: _Point, momentum: Tensor, size: Tensor, length: int, bend: Curvature | None
 ) -> tuple[_Point, Tensor]:
-    """`length` leapfrog steps; the new point and its momentum (Neal 2011, equations 2.28 to 2.30)."""
+    """`length` leapfrog steps; the new point and its momentum (Neal 2011, equations 2.28 to 2.30), both in w."""
     step = per_row(size, momentum)
-    momentum = momentum + 0.5 * step * point.slope
+    momentum = momentum + 0.5 * step * _scaled(bend, point.slope)
     for k in range(length):
-        point = _evaluate(posterior, point.u + step * momentum)
-        momentum = momentum + (1.0 if k < length - 1 else 0.5) * step * point.slope
+        point = _evaluate(posterior, point.u + step * _scaled(bend, momentum))
+        momentum = momentum + (1.0 if k < length - 1 else 0.5) * step * _scaled(bend, point.slope)
     return point, momentum
+
+
+def _scaled(bend: Curvature | None, v: Tensor) -> Tensor:
+    """H^-1/2 v, for events of noise."""
+    return v if bend is None else bend.power(v.flatten(1), -0.5).reshape(v.shape)
+
+
+def _around_modes(posterior: Posterior, noise: Tensor, chains: int, rows: Rows) -> tuple[Tensor, Curvature, int]:
+    """Where the chains start, the curvature at each row's best mode, and the network calls that both took."""
+    target = Target(posterior)
+    modes = Descent(target.energy, first_points(target, rows, chains, 16 * chains), HMC.name, target.n).run(60)
+    around = rows.to(target.device).stream("around")
+    _, bend = sharpened(target, best(modes, target.n)[0], around, None)
+    start = modes.u + bend.power(noise.flatten(1), -0.5)
+    return start.reshape(noise.shape), bend, target.calls
 
 
 class _DualAveraging:

@@ -25,6 +25,7 @@ from oneprior.operators.affine import Affine
 from oneprior.operators.base import LinearOperator
 from oneprior.priors.base import NoisePrior, Prior
 from oneprior.priors.pushforward import Pushforward, Tilted
+from oneprior.priors.residual import ResidualPrior, Residue
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Posterior:
         decoders: what was peeled, outermost first; z goes through the last of them first.
         event_shape: shape of one x.
         n: number of problems.
+        residue: what the decoders cannot say, integrated out of the likelihood; `Sampler.run` adds it to every draw.
     """
 
     prior: Prior
@@ -44,6 +46,7 @@ class Posterior:
     decoders: tuple[Callable[[Tensor], Tensor], ...]
     event_shape: torch.Size
     n: int
+    residue: Residue | None = None
 
     @property
     def affine(self) -> bool:
@@ -82,7 +85,13 @@ def bayes(prior: Prior | Tilted, likelihood: Likelihood, n: int | None = None) -
     """
     decoders: list[Callable[[Tensor], Tensor]] = []
     event_shape: torch.Size | None = None
+    residue: Residue | None = None
     while True:
+        if isinstance(prior, ResidualPrior) and not decoders and Residue.serves(likelihood):
+            assert isinstance(likelihood, GaussianLikelihood)
+            residue = Residue(prior.residual, likelihood)
+            likelihood, prior = residue.marginal(), prior.base
+            continue
         if isinstance(prior, Tilted):
             likelihood, prior = Product((likelihood, prior.factor)), prior.base
         elif isinstance(prior, Pushforward):
@@ -95,7 +104,7 @@ def bayes(prior: Prior | Tilted, likelihood: Likelihood, n: int | None = None) -
     n = likelihood.rows if likelihood.rows is not None else n
     if n is None:
         raise InputError("the likelihood serves any number of rows: say how many problems there are (n=)")
-    return Posterior(prior, likelihood, tuple(decoders), event_shape or prior.event_shape, n)
+    return Posterior(prior, likelihood, tuple(decoders), event_shape or prior.event_shape, n, residue)
 
 
 @dataclass(frozen=True)
@@ -192,7 +201,11 @@ class Sampler(ABC):
             raise ShapeError("rows", (len(rows),), (posterior.n,), "Give one row for each measurement.")
         if draws < 1:
             raise InputError(f"draws >= 1 are needed, got {draws}")
-        yield from self.iterate(posterior, draws, rows)
+        if posterior.residue is None:
+            yield from self.iterate(posterior, draws, rows)
+            return
+        for state in self.iterate(posterior, draws, rows):
+            yield _completed(state, posterior.residue, rows)
 
     def check(self, posterior: Posterior) -> None:
         """Raises `IncompatiblePrior` where the posterior lacks what the method needs."""
@@ -217,6 +230,11 @@ class Sampler(ABC):
                 f"{self.name} needs noise: a noise level of 0 is a constraint without a density. Give the noise level, "
                 "or use a closed-form or guided method"
             )
+
+
+def _completed(state: Draws, residue: Residue, rows: Rows) -> Draws:
+    """Draws of f(z) as draws of x = f(z) + e; the mean is known better than from the draws of e."""
+    return replace(state, x=residue.complete(state.x, rows), centre=residue.complete_mean(state.mean()), spread=None)
 
 
 def _constrained(likelihood: Likelihood) -> bool:

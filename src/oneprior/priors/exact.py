@@ -81,7 +81,7 @@ class GaussianPosterior(ExactPosterior):
         self._dtype = likelihood.y.real.dtype
         self.prior = prior.to(torch.float64)
         self.instrument = Instrument(self.prior.basis, likelihood.linear_operator, likelihood.y)
-        self.sigma = likelihood.noise_level.double()
+        self.sigma, self._log_scale = likelihood.noise_level.double(), likelihood.log_scale
         double = torch.complex128 if likelihood.y.is_complex() else torch.float64
         self._y = self.instrument.vector(likelihood.y.to(double))
         self._row = torch.arange(self.n, device=self._y.device)
@@ -112,7 +112,8 @@ class GaussianPosterior(ExactPosterior):
 
     @property
     def log_evidence(self) -> Tensor:
-        return log_normal(self._residual, self._solved, self._innovation.logdet(self._row)).to(self._dtype)
+        density = log_normal(self._residual, self._solved, self._innovation.logdet(self._row))
+        return (density + self._log_scale).to(self._dtype)
 
     def draw(self, rows: Rows, row: Tensor) -> Tensor:
         """Matheron's rule: a draw of prior and noise, moved by the gain times what it fails to explain."""

@@ -1,0 +1,207 @@
+"""What a decoder cannot say, as part of the law: x = f(z) + e, with e ~ N(mean, S) measured on real events.
+
+A GAN, a VAE, a VQ-VAE or a latent diffusion model has its support on a thin surface, and no real event lies on it. A
+posterior that believes in the surface is sure of itself and wrong: with small noise it collapses on the point nearest
+to y. What is left over of real events when the model has explained them as well as it can, e = x - f(z), is a law like
+any other; low rank plus noise describes it, and it is measured once for a run, never for a task (`training.residual`).
+Tarantola (2005, section 1.5) calls it modelisation error, Kaipio and Somersalo (2007) approximation error.
+
+For a linear instrument A with Gaussian noise, e is integrated out in closed form:
+
+    y | z ~ N(A (f(z) + mean), M),    M = A S A' + sigma^2 I,
+
+so that inference works on the same z as before, under a likelihood that is wider, and therefore easier; then e given z
+and y is drawn exactly. `Residue.marginal` gives that likelihood the plain form N(F y; F A f(z), I), F M F' = I, which
+every method takes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from oneprior.core import Rows
+from oneprior.likelihoods.gaussian import GaussianLikelihood
+from oneprior.operators.base import LinearOperator
+from oneprior.operators.compose import compose
+from oneprior.priors.base import NoisePrior, Prior
+from oneprior.priors.exact import GaussianPosterior
+from oneprior.priors.gaussian import LowRankGaussian
+from oneprior.priors.linear_gaussian import DENSE_LIMIT, Instrument
+
+
+class ResidualPrior(Prior):
+    """The law of base + e; `bayes` integrates e out where the measurement is linear with Gaussian noise.
+
+    Args:
+        base: the law of f(z).
+        residual: the law of e, over events of the same shape.
+    """
+
+    def __init__(self, base: Prior, residual: LowRankGaussian) -> None:
+        self.base, self.residual, self.event_shape = base, residual, base.event_shape
+
+    @property
+    def device(self) -> torch.device:
+        return self.base.device
+
+    def sample(self, rows: Rows) -> Tensor:
+        return self.base.sample(rows) + self.residual.sample(rows.to(self.device).stream("residual"))
+
+
+class NoiseResidualPrior(ResidualPrior, NoisePrior):
+    """A `ResidualPrior` over a map of noise: u = (noise of the base, noise of e), flat."""
+
+    def __init__(self, base: NoisePrior, residual: LowRankGaussian) -> None:
+        ResidualPrior.__init__(self, base, residual)
+        self._size = base.noise_shape.numel()
+        self._noise = base
+        self.noise_shape = torch.Size([self._size + residual.noise_shape.numel()])
+
+    def decode(self, u: Tensor) -> Tensor:
+        z = u[:, : self._size].reshape(-1, *self._noise.noise_shape)
+        return self._noise.decode(z) + self.residual.decode(u[:, self._size :])
+
+    def sample(self, rows: Rows) -> Tensor:
+        return NoisePrior.sample(self, rows)
+
+
+def with_residual(base: Prior, residual: LowRankGaussian) -> ResidualPrior:
+    """`ResidualPrior`, keeping the noise road open where the base has one."""
+    return NoiseResidualPrior(base, residual) if isinstance(base, NoisePrior) else ResidualPrior(base, residual)
+
+
+class Residue:
+    """e of the rows of one likelihood: integrated out before inference (`marginal`), drawn after it (`complete`).
+
+    Args:
+        residual: the law of e.
+        likelihood: linear, Gaussian, one noise level for all rows.
+    """
+
+    def __init__(self, residual: LowRankGaussian, likelihood: GaussianLikelihood) -> None:
+        self.residual, self.likelihood = residual, likelihood
+
+    @staticmethod
+    def serves(likelihood: object) -> bool:
+        """Whether e can be integrated out of this evidence in closed form."""
+        return (
+            isinstance(likelihood, GaussianLikelihood)
+            and likelihood.linear
+            and bool((likelihood.noise_level == likelihood.noise_level.flatten()[:1]).all())
+        )
+
+    def marginal(self) -> GaussianLikelihood:
+        """log p(y | f(z)) up to nothing: N(F (y - A mean); F A f(z), I), with the volume of F."""
+        law, likelihood = self.residual, self.likelihood
+        operator, y = likelihood.linear_operator, likelihood.y
+        whitener = Whitener(law, likelihood)
+        instrument = whitener.instrument
+        centred = instrument.vector(y) - instrument.forward(law.mean.flatten()[None].to(y.real))
+        return GaussianLikelihood(
+            whitener(centred.to(whitener.dtype)).to(y.real.dtype),
+            compose(whitener, _Real(operator, y)),
+            1.0,
+            log_scale=likelihood.log_scale + whitener.log_volume,
+        )
+
+    def complete(self, x: Tensor, rows: Rows) -> Tensor:
+        """Draws of f(z) as draws of x: each with its own exact e given z and y; (draws, n, *event_shape)."""
+        draws, n = x.shape[:2]
+        law = self._given(x.flatten(0, 1))
+        e = law.draw(rows.to(x.device).stream("residual").repeat(draws), torch.arange(draws * n, device=x.device))
+        return x + e.to(x).unflatten(0, (draws, n))
+
+    def complete_mean(self, x: Tensor) -> Tensor:
+        """E[x | y] from E[f(z) | y], since E[e | z, y] is affine in f(z); (n, *event_shape)."""
+        return x + self._given(x).mean().to(x)
+
+    def _given(self, x: Tensor) -> GaussianPosterior:
+        """p(e | y - A f(z)); rows of x in draw-major order."""
+        index = torch.arange(len(x), device=x.device) % self.likelihood.rows
+        likelihood = self.likelihood.take(index)
+        left = GaussianLikelihood(
+            likelihood.y - likelihood.linear_operator(x), likelihood.linear_operator, likelihood.noise_level
+        )
+        return GaussianPosterior(self.residual, left)
+
+
+class Whitener(LinearOperator):
+    """F with F M F' = I, M = A S A' + sigma^2 I over the m reals of a measurement, (m,) -> (m,).
+
+    With D the part of M that is no low rank, s A A' + sigma^2 I: where A A' is diagonal, or there are more than 4,096
+    measurements, D is (taken to be) diagonal and F = (I + V V')^(-1/2) D^(-1/2) with V = D^(-1/2) A B v^(1/2); else F
+    is the inverse of M's Cholesky factor. Beyond 4,096 measurements of an operator whose A A' is not diagonal, its
+    diagonal is put in its place: an approximation, which touches only the noise part of e.
+    """
+
+    def __init__(self, law: LowRankGaussian, likelihood: GaussianLikelihood) -> None:
+        super().__init__()
+        law = law.to(torch.float64)
+        y = likelihood.y
+        double = torch.complex128 if y.is_complex() else torch.float64
+        self.instrument = instrument = Instrument(law.basis, likelihood.linear_operator, y.to(double))
+        m = instrument.size
+        self.in_shape = self.out_shape = torch.Size([m])
+        noise = likelihood.noise_level.double().flatten()[0].square()
+        scaled = instrument.seen * law.variances.sqrt()[:, None]  # (q, m)
+        self.dtype, self.whole = torch.float64, None
+        self.root = self.vectors = self.values = torch.zeros(0)
+        if instrument.dense is not None and m <= DENSE_LIMIT:
+            M = scaled.T @ scaled + law.noise_variance * instrument.dense
+            M.diagonal().add_(noise + 1e-12 * M.diagonal().mean())
+            factor = torch.linalg.cholesky(M)
+            self.whole = torch.linalg.solve_triangular(factor, torch.eye(m).to(factor), upper=False)
+            self.log_volume = float(-factor.diagonal().log().sum())
+            return
+        gram = instrument.gram if instrument.gram is not None else _diagonal_of(instrument)
+        self.root = (law.noise_variance * gram + noise).clamp_min(1e-30).rsqrt()  # D^(-1/2)
+        V = scaled * self.root
+        values, vectors = torch.linalg.eigh(V @ V.T)  # V V' = Q values Q', Q = V' vectors / sqrt(values)
+        keep = values > 1e-12 * values.max().clamp_min(1e-30) if len(values) else values.bool()
+        values, vectors = values[keep], vectors[:, keep]
+        self.vectors = V.T @ vectors * values.rsqrt()
+        self.values = (1 + values).rsqrt() - 1
+        self.log_volume = float(self.root.log().sum() - 0.5 * values.log1p().sum())
+
+    def apply(self, x: Tensor) -> Tensor:
+        if self.whole is not None:
+            return x @ self.whole.to(x).T
+        x = x * self.root.to(x)
+        Q = self.vectors.to(x)
+        return x + ((x @ Q) * self.values.to(x)) @ Q.T
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        if self.whole is not None:
+            return y @ self.whole.to(y)
+        Q = self.vectors.to(y)
+        y = y + ((y @ Q) * self.values.to(y)) @ Q.T
+        return y * self.root.to(y)
+
+
+class _Real(LinearOperator):
+    """A with its measurement as a flat list of reals."""
+
+    def __init__(self, operator: LinearOperator, like: Tensor) -> None:
+        super().__init__()
+        self.operator, self.complex = operator, like.is_complex()
+        self.in_shape = operator.in_shape
+        self.out_shape = torch.Size([operator.out_shape.numel() * (2 if self.complex else 1)])
+
+    def apply(self, x: Tensor) -> Tensor:
+        y = self.operator(x)
+        return (torch.view_as_real(y) if self.complex else y).flatten(1)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        shape = (-1, *self.operator.out_shape)
+        if self.complex:
+            return self.operator.adjoint(torch.view_as_complex(y.reshape(*shape, 2).contiguous()))
+        return self.operator.adjoint(y.reshape(shape))
+
+
+def _diagonal_of(instrument: Instrument, chunk: int = 64) -> Tensor:
+    """The diagonal of A A', estimated by 64 sign vectors (Bekas, Kokiopoulou and Saad 2007)."""
+    m = instrument.size
+    signs = Rows(chunk, seed=0, stream="diagonal").uniform(m, dtype=torch.float64).sub(0.5).sign()
+    signs = signs.to(instrument.basis.device)
+    return (signs * instrument.forward(instrument.adjoint(signs))).mean(0).clamp_min(0.0)

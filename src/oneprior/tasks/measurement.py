@@ -1,10 +1,11 @@
 """A measurement and what must be known to undo it, as one file.
 
-The file is a NumPy archive: `y`, the noise level, and a JSON text with the operator's words, the value range and the
-geometry of the picture. Nothing is pickled. It is written under another name and renamed into place, so that a reader
-never meets half a file.
+The file is a NumPy archive: `y`, the noise level, and a JSON text with the words of the operator and of the noise, the
+value range and the geometry of the picture. Nothing is pickled. It is written under another name and renamed into
+place, so that a reader never meets half a file. Files of format 1 knew Gaussian noise only and are read as they were.
 
-Noise is told in the units of the file ("0.05") or as a share of its value range ("5%").
+Noise is told in the units of the file ("0.05"), as a share of its value range ("5%"), or as another law
+("poisson:200", "rician:5%", "unknown"); see `likelihoods.noise_words`.
 """
 
 from __future__ import annotations
@@ -20,32 +21,15 @@ import torch
 from torch import Tensor
 
 from oneprior.core import AffineMap, Geometry, InputError, Rows, ShapeError, replacing
-from oneprior.likelihoods.gaussian import GaussianLikelihood
+from oneprior.likelihoods.measured import MeasuredLikelihood
+from oneprior.likelihoods.noise import GaussianNoise, LevelledNoise, Noise
+from oneprior.likelihoods.noise_words import parse_noise, parse_noise_law
 from oneprior.operators.base import LinearOperator, Operator
 from oneprior.operators.grammar import parse_operator
 
-_FORMAT = 1
+_FORMAT = 2
 
-
-def parse_noise(text: str | float, units: AffineMap) -> float:
-    """The noise's standard deviation in the user's units.
-
-    Args:
-        text: a number in the units of the measurement, or "5%" of its value range.
-        units: says what the range is.
-
-    Raises:
-        InputError: for anything else, or a negative number.
-    """
-    share = isinstance(text, str) and text.strip().endswith("%")
-    try:
-        number = float(text.strip().rstrip("%")) if isinstance(text, str) else float(text)
-    except ValueError:
-        raise InputError(f"noise is a number or a percentage, such as 0.05 or 5%; got {text!r}") from None
-    if not 0 <= number < float("inf"):
-        raise InputError(f"noise is a standard deviation >= 0, got {text!r}")
-    low, high = units.range
-    return number / 100 * (high - low) if share else number
+__all__ = ["Measurement", "measured", "parse_noise", "simulate"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +39,7 @@ class Measurement:
     Args:
         y: (n, *operator.out_shape).
         operator: the instrument.
-        noise_level: standard deviation of the noise in the units of y, one number or one a row (n,).
+        noise: the law of the noise, in the units of y; a number or one a row (n,) is the level of Gaussian noise.
         units: the range of values of x, and with it the meaning of the numbers of y.
         geometry: how to write a restored x.
         truth: what was measured, where it is known, (n, *event_shape), in the user's units.
@@ -63,7 +47,7 @@ class Measurement:
 
     y: Tensor
     operator: Operator
-    noise_level: Tensor | float
+    noise: Noise
     units: AffineMap = field(default_factory=AffineMap)
     geometry: Geometry = field(default_factory=Geometry)
     truth: Tensor | None = None
@@ -71,6 +55,8 @@ class Measurement:
     def __post_init__(self) -> None:
         if self.y.shape[1:] != self.operator.out_shape:
             raise ShapeError("measurement y", tuple(self.y.shape), ("n", *self.operator.out_shape))
+        if not isinstance(self.noise, Noise):
+            object.__setattr__(self, "noise", parse_noise_law(self.noise, self.units))
 
     def __len__(self) -> int:
         return self.y.shape[0]
@@ -81,28 +67,65 @@ class Measurement:
         return self.operator.in_shape
 
     @property
-    def likelihood(self) -> GaussianLikelihood:
+    def noise_level(self) -> Tensor | float:
+        """sigma in the units of y, one number or one a row (n,).
+
+        Raises:
+            InputError: for a law of noise without one, such as Poisson's; ask `noise` and `exact`.
+        """
+        level = self.noise.noise_level
+        if level is None:
+            raise InputError(f"the noise {self.noise.spec} has no one level")
+        return level
+
+    @property
+    def exact(self) -> bool:
+        """Whether some row was measured without noise: a constraint, which has no density."""
+        return self.noise.exact
+
+    @property
+    def likelihood(self) -> MeasuredLikelihood:
         """log p(y | x) of x in [-1, 1]."""
-        return GaussianLikelihood(self.y, self.operator, self.noise_level).pullback(self.units)
+        return self.noise.likelihood(self.y, self.operator).pullback(self.units)
+
+    def misfit(self, x: Tensor) -> Tensor:
+        """How far y lies from what x predicts, in standard deviations of the noise, root mean square over a row's
+        numbers: about 1 where x is what was measured, whatever the law of the noise.
+
+        For Gaussian and Laplace noise (y - A x) / sigma; for Poisson and Rician noise what has mean 0 and variance 1 by
+        their moments; for outliers the normal score of the residual's tail probability, which foreseen outliers do
+        not move; for noise of unknown level the residual over its inferred level, 1 by construction up to the largest.
+
+        Args:
+            x: (n, *event_shape), in the user's units.
+
+        Returns:
+            (n,).
+        """
+        return self.noise.likelihood(self.y, self.operator).misfit(x)
+
+    def misfit_p(self, x: Tensor) -> Tensor:
+        """The chance of a misfit at least this large where x, in the user's units, is the truth; (n,), float64.
+
+        Chi-square for Gaussian noise, its first two moments elsewhere. A restored x was fitted to y and fits better.
+        """
+        return self.noise.likelihood(self.y, self.operator).misfit_p(x)
 
     def told(
-        self, operator: str | list[str] | Operator | None = None, noise: str | float | Tensor | None = None
+        self, operator: str | list[str] | Operator | None = None, noise: str | float | Tensor | Noise | None = None
     ) -> Measurement:
-        """The same numbers, said to be made by another operator or with another noise level."""
+        """The same numbers, said to be made by another operator or with another noise."""
         if operator is None and noise is None:
             return self
         words = self.operator if operator is None else operator
-        level = self.noise_level if noise is None else noise
-        again = measured(self.y, words, level, self.event_shape, self.units, self.geometry)
+        law = self.noise if noise is None else noise
+        again = measured(self.y, words, law, self.event_shape, self.units, self.geometry)
         return replace(again, truth=self.truth)
 
     def take(self, index: Tensor | slice) -> Measurement:
         """Some of the rows."""
-        level = self.noise_level
-        if isinstance(level, Tensor) and level.dim():
-            level = level[index]
         truth = None if self.truth is None else self.truth[index]
-        return replace(self, y=self.y[index], noise_level=level, truth=truth)
+        return replace(self, y=self.y[index], noise=self.noise.take(index), truth=truth)
 
     def picture(self) -> Tensor:
         """Something to look at, in the user's units: y itself where it has the form of a picture, else `baseline`."""
@@ -135,15 +158,15 @@ class Measurement:
             "oneprior": "measurement",
             "format": _FORMAT,
             "operator": self.operator.spec.split(" "),
+            "noise": self.noise.spec,
             "event_shape": list(self.event_shape),
             "units": self.units.to_dict(),
             "geometry": self.geometry.to_dict(),
         }
-        arrays: dict[str, Any] = {
-            "y": self.y.numpy(force=True),
-            "noise_level": torch.as_tensor(self.noise_level, dtype=torch.float64).numpy(force=True),
-            "about": np.array(json.dumps(about)),
-        }
+        arrays: dict[str, Any] = {"y": self.y.numpy(force=True), "about": np.array(json.dumps(about))}
+        if self.noise.noise_level is not None:
+            level = torch.as_tensor(self.noise.noise_level, dtype=torch.float64)
+            arrays["noise_level"] = level.numpy(force=True)
         if self.truth is not None:
             arrays["truth"] = self.truth.numpy(force=True)
         with replacing(path, durable=True) as temporary, temporary.open("wb") as file:
@@ -168,12 +191,12 @@ class Measurement:
                 raise InputError(
                     f"{path} has format {about['format']} and this version reads {_FORMAT}: update oneprior"
                 )
-            level = torch.from_numpy(arrays["noise_level"])
+            units = AffineMap.from_dict(about["units"])
             return cls(
                 torch.from_numpy(arrays["y"]),
                 parse_operator(about["operator"], tuple(about["event_shape"])),
-                level if level.dim() else float(level),
-                AffineMap.from_dict(about["units"]),
+                _noise_of(about, arrays, units),
+                units,
                 Geometry.from_dict(about["geometry"]),
                 torch.from_numpy(arrays["truth"]) if "truth" in arrays else None,
             )
@@ -185,10 +208,19 @@ class Measurement:
             ) from None
 
 
+def _noise_of(about: dict[str, Any], arrays: dict[str, Any], units: AffineMap) -> Noise:
+    """The noise that a file tells: its words, and its level where there is one, perhaps one a row."""
+    law = parse_noise_law(about["noise"], units) if about["format"] > 1 else GaussianNoise(0.0)
+    if not isinstance(law, LevelledNoise):
+        return law
+    level = torch.from_numpy(arrays["noise_level"])
+    return law.with_level(level if level.dim() else float(level))
+
+
 def measured(
     y: Tensor,
     operator: str | list[str] | Operator,
-    noise: str | float | Tensor,
+    noise: str | float | Tensor | Noise,
     event_shape: torch.Size | tuple[int, ...],
     units: AffineMap | None = None,
     geometry: Geometry | None = None,
@@ -198,7 +230,7 @@ def measured(
     Args:
         y: (n, *out_shape) or one without its row; for a mask also the picture, of which the kept entries are read.
         operator: words or an operator.
-        noise: see `parse_noise`, or one level a row (n,).
+        noise: its words, see `likelihoods.noise_words`; its level, or one a row (n,); or the law itself.
         event_shape: shape of one x.
         units: value range; [-1, 1] by default.
         geometry: how to write a restored x.
@@ -222,8 +254,7 @@ def measured(
             "oneprior simulate --size), or take a prior of its size."
         )
         raise ShapeError("measurement y", tuple(y.shape), ("n", *operator.out_shape), remedy)
-    level = noise if isinstance(noise, Tensor) else parse_noise(noise, units)
-    return Measurement(y, operator, level, units, geometry or Geometry())
+    return Measurement(y, operator, parse_noise_law(noise, units), units, geometry or Geometry())
 
 
 def _words(shape: torch.Size) -> str:
@@ -233,18 +264,18 @@ def _words(shape: torch.Size) -> str:
 def simulate(
     x: Tensor,
     operator: str | list[str] | Operator,
-    noise: str | float | Tensor,
+    noise: str | float | Tensor | Noise,
     rows: Rows,
     *,
     units: AffineMap | None = None,
     geometry: Geometry | None = None,
 ) -> Measurement:
-    """Measure known events: y = A x + noise in the user's units, and the truth kept beside it.
+    """Measure known events, with noise, in the user's units, and keep the truth beside the measurement.
 
     Args:
         x: events in [-1, 1], (n, *event_shape).
         operator: words or an operator.
-        noise: see `parse_noise`, or one level a row (n,).
+        noise: its words, see `likelihoods.noise_words`; its level, or one a row (n,); or the law itself.
         rows: of the noise, one row an event.
         units: what x in [-1, 1] reads in the user's units.
         geometry: how to write an x.
@@ -256,9 +287,6 @@ def simulate(
         operator = parse_operator(operator, x.shape[1:])
     truth = units.to_units(x)
     clean = operator(truth)
-    level = noise if isinstance(noise, Tensor) else parse_noise(noise, units)
-    parts = (2,) if clean.is_complex() else ()
-    white = rows.to(x.device).stream("measurement").normal(*operator.out_shape, *parts, dtype=clean.real.dtype)
-    white = torch.view_as_complex(white) if clean.is_complex() else white
-    scale = level.reshape(-1, *[1] * len(operator.out_shape)).to(clean.real) if isinstance(level, Tensor) else level
-    return Measurement(clean + scale * white, operator, level, units, geometry or Geometry(), truth)
+    law = parse_noise_law(noise, units)
+    y = law.simulate(clean, operator, rows.to(x.device).stream("measurement"))
+    return Measurement(y, operator, law, units, geometry or Geometry(), truth)

@@ -35,6 +35,7 @@ class UncertainBiasField(UncertainOperator):
     """
 
     form: Form = "linear"
+    disjoint: bool = True
     basis: Tensor
 
     def __init__(self, in_shape: torch.Size | tuple[int, ...], spread: float = 0.3, order: int = 3) -> None:

@@ -81,7 +81,8 @@ class UncertainPage(UncertainOperator):
         even = (0.5 + torch.arange(1, stains + 1, dtype=torch.float64)[:, None] * plastic) % 1
         self.register_buffer("places", torch.special.ndtri(even.clamp(0.05, 0.95)))
         self.theta_shape = torch.Size([len(self.basis) + _STAIN * stains])
-        self.words = f"page:{fade!r}:stains={stains}:strength={strength!r}:radius={radius!r}:bleed={bleed!r}:order={order}:{span.words}"
+        numbers = f"strength={strength!r}:radius={radius!r}:bleed={bleed!r}:order={order}"
+        self.words = f"page:{fade!r}:stains={stains}:{numbers}:{span.words}"
         self.spec = f"unknown-{self.words}"
 
     @property

@@ -31,10 +31,12 @@ class UncertainOperator(Operator):
     Attributes:
         theta_shape: (numbers,), the shape of one theta.
         form: what y is in x when theta is given.
+        disjoint: whether, with theta given, no entry of x enters two entries of y; see `LinearOperator`.
     """
 
     theta_shape: torch.Size
     form: Form = "general"
+    disjoint: bool = False
 
     @abstractmethod
     def evaluate(self, x: Tensor, theta: Tensor) -> Tensor:
@@ -100,6 +102,7 @@ class BoundLinear(LinearOperator):
     def __init__(self, operator: UncertainOperator, theta: Tensor) -> None:
         super().__init__()
         self.operator = operator
+        self.disjoint = operator.disjoint and len(theta) == 1  # rows of their own have no diagonal in common
         self.in_shape, self.out_shape = operator.in_shape, operator.out_shape
         self.register_buffer("theta", theta)
 

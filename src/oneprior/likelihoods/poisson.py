@@ -106,10 +106,10 @@ def draw_counts(rate: Tensor, rows: Rows) -> Tensor:
     k = (mean + mean.sqrt() * z + (z.square() - 1) / 6).floor().clamp_min(0.0)
     k = torch.where(mean > 0, k, torch.zeros_like(k))
     k, mean, u = k.flatten(), mean.flatten(), u.flatten()
-    for step in (1.0, -1.0):  # up while P(K <= k) < u, then down while P(K <= k - 1) >= u
+    for step in (1, -1):  # up while P(K <= k) < u, then down while P(K <= k - 1) >= u
         (active,) = torch.nonzero(mean > 0, as_tuple=True)
         while active.numel():
-            here = k[active] - (step < 0)
+            here = k[active] - (0 if step > 0 else 1)
             below = _cumulative(here, mean[active]) < u[active]
             (moving,) = torch.nonzero(below if step > 0 else ~below & (here >= 0), as_tuple=True)
             active = active[moving]

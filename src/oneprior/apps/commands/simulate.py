@@ -25,7 +25,8 @@ class Simulate(Command):
     Args:
         image: a picture, volume or array; a folder or an array of several gives several measurements.
         operator: name:value:key=value, applied left to right; see `oneprior operators`.
-        noise: standard deviation in the units of the measurement, or 5% of the range of values.
+        noise: 0.05 in the units of the measurement, 5% of the range of values, or another law: poisson:200, rician:5%,
+            laplace:5%, outliers:5%; see `oneprior operators`.
         out: the measurement, y.npz; a picture of it, y.preview.png, is written beside it.
         size: of the image: 32 or 80x96; the file's own where not given.
         fit: how it comes to that size.
@@ -63,11 +64,15 @@ class Simulate(Command):
         rows = Rows(len(x), seed=self.common.seed)
         measurement = simulate(x, list(self.operator), self.noise, rows, units=units, geometry=geometry)
         out = measurement.save(self.out)
-        figures = {"n": len(x), "noise_level": float(measurement.noise_level), "operator": measurement.operator.spec}
+        law = measurement.noise
+        figures = {"n": len(x), "noise": law.spec, "operator": measurement.operator.spec}
+        if law.noise_level is not None:
+            figures["noise_level"] = float(law.noise_level)
         first = "the first " if len(x) == self.n else ""
         said = f"measured {first}{len(x)} of {_shape(x)}: {_shape(measurement.y)} numbers each"
         low, high = units.range
-        said += f", noise {figures['noise_level']:g} of the range {low:g} .. {high:g}; {out}"
+        noise = f"{figures['noise_level']:g}" if law.name == "gaussian" else law.spec
+        said += f", noise {noise} of the range {low:g} .. {high:g}; {out}"
         if float(x.max()) < -0.5 and not self.value_range:
             said += f"\nthe image reaches {float(units.to_units(x.max())):g} only: is that its --value-range?"
         return Outcome(out.parent, (out, *look(measurement, out.with_name(f"{out.stem}.preview.png"))), figures, said)

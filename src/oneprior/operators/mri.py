@@ -11,7 +11,7 @@ Norm: F has norm 1, and so has the whole where sum_c |S_c|^2 = 1, as simulated a
 user's are taken as they are, since they belong to their own measurement.
 
 A real picture's samples at k and -k are conjugate, so that A A' is not diagonal for one channel, even of one coil
-without a phase; for two channels and one coil without a map it is the identity.
+without a phase; for two channels and one coil without a map A A' is the identity.
 """
 
 from __future__ import annotations
@@ -68,7 +68,6 @@ class MRI(IllConditioned):
         self.register_buffer("maps", maps)
         self.register_buffer("turn", None if phase is None else torch.polar(torch.ones_like(phase), phase))
         self.out_shape = torch.Size([1 if maps is None else len(maps), sampling.size])
-        self.disjoint = channels == 2 and maps is None and sampling.orthogonal
 
     def apply(self, x: Tensor) -> Tensor:
         z = torch.complex(x[:, 0], x[:, 1] if x.shape[1] == 2 else torch.zeros_like(x[:, 0]))
@@ -85,10 +84,6 @@ class MRI(IllConditioned):
             z = z * self.turn.to(z.dtype).conj()
         return z.real[:, None] if self.in_shape[0] == 1 else torch.stack([z.real, z.imag], dim=1)
 
-    def gram(self, like: Tensor) -> Tensor:
-        if not self.disjoint:
-            return super().gram(like)
-        return torch.ones(self.out_shape, dtype=like.real.dtype, device=like.device)
-
     def pinv(self, y: Tensor) -> Tensor:
-        return self.adjoint(y) if self.disjoint else super().pinv(y)
+        orthogonal = self.in_shape[0] == 2 and self.maps is None and self.sampling.orthogonal
+        return self.adjoint(y) if orthogonal else super().pinv(y)

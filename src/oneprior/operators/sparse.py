@@ -7,6 +7,7 @@ other (a product with a transposed sparse matrix is many times slower than one b
 from __future__ import annotations
 
 import warnings
+from copy import copy
 from typing import Any
 
 import torch
@@ -36,6 +37,12 @@ class SparseMap(nn.Module):
         with warnings.catch_warnings():  # torch says once in a process that its sparse matrices are in beta
             warnings.simplefilter("ignore")
             torch.eye(1).to_sparse_csr()
+
+    def shared(self) -> SparseMap:
+        """The same numbers under another module, which can be moved to another device alone."""
+        twin = copy(self)
+        twin._buffers = dict(self._buffers)
+        return twin
 
     def apply_to(self, x: Tensor) -> Tensor:
         """A x; (n, columns) -> (n, rows), real or complex."""

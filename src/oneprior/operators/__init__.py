@@ -5,16 +5,20 @@ from oneprior.operators.base import LinearOperator, Operator
 from oneprior.operators.blur import Blur, gaussian_blur, motion_blur
 from oneprior.operators.colour import Grey
 from oneprior.operators.compose import compose
+from oneprior.operators.ct import CT
 from oneprior.operators.downsample import Downsample
 from oneprior.operators.foreign import Foreign, Function, LinearFunction
 from oneprior.operators.grammar import grammar, parse_operator
 from oneprior.operators.identity import Identity
 from oneprior.operators.mask import Erase, Mask
+from oneprior.operators.mri import MRI
 from oneprior.operators.resize import Bicubic
 from oneprior.operators.stack import Stack, stack
 from oneprior.operators.words import Grammar
 
 __all__ = [
+    "CT",
+    "MRI",
     "Affine",
     "Bicubic",
     "Blur",

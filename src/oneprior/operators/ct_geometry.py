@@ -5,9 +5,9 @@ The picture lies round the origin, pixels have side 1, x grows to the right and 
     s = x cos(theta) + y sin(theta),
 
 theta the direction of its normal and s its distance from the origin. Parallel beams: every view has one theta, and its
-detectors one s each, spread evenly over the diagonal. Fan beams (equiangular detectors): a source on a circle of radius D sees the ray at
-the fan angle gamma under theta = beta + gamma, s = D sin(gamma), beta the angle of the view; the outermost rays touch
-the circle round the picture.
+detectors one s each, spread evenly over the diagonal. Fan beams (equiangular detectors): a source on a circle of
+radius D sees the ray at the fan angle gamma under theta = beta + gamma, s = D sin(gamma), beta the angle of the view;
+the outermost rays touch the circle round the picture.
 
 Joseph's method (1982, IEEE TMI 1:192): a ray is followed along the axis that it runs along more nearly, one step a row
 (or column) of pixels; there it reads the two nearest pixels by linear interpolation, times the length of a step. Beyond

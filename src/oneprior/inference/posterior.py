@@ -218,6 +218,11 @@ class Sampler(ABC):
             )
         if needs.gaussian and not isinstance(likelihood, GaussianLikelihood):
             raise IncompatiblePrior(f"{self.name} needs Gaussian noise, and got a {type(likelihood).__name__}")
+        if needs.gaussian and isinstance(likelihood, GaussianLikelihood) and not likelihood.white:
+            raise IncompatiblePrior(
+                f"{self.name} needs one noise level for all entries of a row, and this likelihood has one for each entry: "
+                "use a method that needs only a density, such as hmc"
+            )
         if needs.linear and not (isinstance(likelihood, GaussianLikelihood) and likelihood.linear):
             raise IncompatiblePrior(
                 f"{self.name} needs a measurement that is linear in what the prior is built on: a linear operator, and "

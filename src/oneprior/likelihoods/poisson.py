@@ -100,23 +100,22 @@ def draw_counts(rate: Tensor, rows: Rows) -> Tensor:
     Returns:
         Whole numbers, (n, *shape), float64.
     """
-    u = rows.uniform(*rate.shape[1:], dtype=torch.float64).to(rate.device)
-    mean = rate.double()
+    u = rows.uniform(*rate.shape[1:], dtype=torch.float64).to(rate.device).flatten()
+    mean = rate.double().flatten()
     z = torch.special.ndtri(u)
-    k = (mean + mean.sqrt() * z + (z.square() - 1) / 6).floor().clamp_min(0.0)
-    k = torch.where(mean > 0, k, torch.zeros_like(k))
-    k, mean, u = k.flatten(), mean.flatten(), u.flatten()
-    for step in (1, -1):  # up while P(K <= k) < u, then down while P(K <= k - 1) >= u
-        (active,) = torch.nonzero(mean > 0, as_tuple=True)
-        while active.numel():
-            here = k[active] - (0 if step > 0 else 1)
-            below = _cumulative(here, mean[active]) < u[active]
-            (moving,) = torch.nonzero(below if step > 0 else ~below & (here >= 0), as_tuple=True)
-            active = active[moving]
-            k[active] += step
+    k = (mean + mean.sqrt() * z + (z.square() - 1) / 6).floor().clamp_min(0.0) * (mean > 0)
+    below = torch.special.gammaincc(k + 1, mean)  # P(K <= k)
+    mass = (torch.xlogy(k, mean) - mean - (k + 1).lgamma()).exp()  # P(K = k)
+    (active,) = torch.nonzero(below < u, as_tuple=True)
+    (high,) = torch.nonzero(below - mass >= u, as_tuple=True)
+    while active.numel():
+        k[active] += 1
+        mass[active] *= mean[active] / k[active]
+        below[active] += mass[active]
+        active = active[(below[active] < u[active]) & (mass[active] > 0)]
+    while high.numel():
+        below[high] -= mass[high]
+        mass[high] *= k[high] / mean[high]
+        k[high] -= 1
+        high = high[(below[high] - mass[high] >= u[high]) & (k[high] > 0)]
     return k.reshape(rate.shape)
-
-
-def _cumulative(k: Tensor, rate: Tensor) -> Tensor:
-    """P(K <= k) of whole k, float64; 0 for negative k."""
-    return torch.where(k < 0, torch.zeros_like(rate), torch.special.gammaincc(k.clamp_min(0.0) + 1, rate))

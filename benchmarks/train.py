@@ -64,6 +64,7 @@ JOBS = {
     "vae": Job("vae", 10, {"batch_size": 128}),
     "vqvae": Job("vqvae", 10, {"batch_size": 128}),
     "ppca": Job("ppca", 0),
+    "mixture": Job("ppca", 0, {"components": 10}),
     "films": Job("diffusion", 25, {"batch_size": 64, **PIXEL_UNET}, data="films"),
     "brain": Job("diffusion", 30, {"batch_size": 32, **PIXEL_UNET}, data="brain"),
     "fashion-labelled": Job("gan", 15, data="fashion-labelled"),

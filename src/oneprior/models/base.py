@@ -80,6 +80,15 @@ class Model(nn.Module, ABC):
     def prior(self, condition: Mapping[str, Tensor] | None = None) -> Prior:
         """The law that was learned; conditions are bound here, one row each or one for all, and nowhere below."""
 
+    def surface(self, condition: Mapping[str, Tensor] | None = None) -> Prior | None:
+        """The law of the decoder alone, x = f(z), for a family that puts all its mass on such a surface; real events
+        lie beside it. None where the law covers all events."""
+        return None
+
+    def explain(self, x: Tensor, rows: Rows, condition: Mapping[str, Tensor] | None = None) -> Tensor | None:
+        """f(z) with a z that the encoder draws for x, (n, *event_shape); None where there is no encoder."""
+        return None
+
     def recipe(self, player: str) -> Recipe:
         """The default optimisation of one player."""
         return Recipe()

@@ -296,6 +296,9 @@ class GAN(Model):
         shape = torch.Size([size + generator.noise_size]) if noise == "random" else inner
         return NoisePushforward(StandardNormal(shape, self.device), decode, self.event_shape)
 
+    def surface(self, condition: Mapping[str, Tensor] | None = None) -> NoisePushforward:
+        return self.prior(condition)
+
     def _styles(self, given: Given, space: str, truncation: float, layers: int) -> Callable[[Tensor], Tensor]:
         """u -> what the generator proper reads: z, or w for each layer."""
         generator = self.generator

@@ -173,6 +173,14 @@ class LatentDiffusion(Model):
         base = self.diffusion.prior(condition, sampler=sampler, steps=steps, cfg_scale=cfg_scale)
         return push(base, self.codec().decode, self.event_shape)
 
+    def surface(self, condition: Mapping[str, Tensor] | None = None) -> Pushforward:
+        return self.prior(condition)
+
+    def explain(self, x: Tensor, rows: Rows, condition: Mapping[str, Tensor] | None = None) -> Tensor:
+        with torch.no_grad():
+            codec = self.codec()
+            return codec.decode(codec.encode(x))
+
     def diffusers_autoencoder(self) -> AutoencoderKL | VQModel:
         """The first stage as diffusers' own, the latents' scale folded into its convolutions (scaling factor 1).
 

@@ -208,6 +208,15 @@ class VAE(Model):
 
         return NoisePushforward(StandardNormal((total,), self.device), decode, self.event_shape)
 
+    def surface(self, condition: Mapping[str, Tensor] | None = None) -> NoisePushforward:
+        return self.prior(condition, decoder_noise=False)
+
+    def explain(self, x: Tensor, rows: Rows, condition: Mapping[str, Tensor] | None = None) -> Tensor:
+        with torch.no_grad():
+            mean, log_variance = self.encode(x, condition)
+            z = mean + (0.5 * log_variance).exp() * rows.to(x.device).normal(*self.latent_shape)
+            return self._decode(z, self.told(bind(condition, self.conditions, x.device).cycle(len(x)), len(x)))
+
     def codec(self) -> Codec:
         """x -> posterior mean -> x; the latents as they are, not scaled.
 

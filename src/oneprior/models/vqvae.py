@@ -227,6 +227,13 @@ class VQVAE(Model):
             raise InputError("this vqvae is a codec alone (prior_start=1): train an ldm on it, or a vqvae with a prior")
         return self.transformer
 
+    def surface(self, condition: Mapping[str, Tensor] | None = None) -> Pushforward | None:
+        return None if self.transformer is None else self.prior(condition)
+
+    def explain(self, x: Tensor, rows: Rows, condition: Mapping[str, Tensor] | None = None) -> Tensor:
+        with torch.no_grad():
+            return self.decode_codes(self.codes(x))
+
     def codec(self) -> Codec:
         """x -> what is quantised; z -> nearest codes -> x. The latents as they are, not scaled."""
         return _QuantizedCodec(self)

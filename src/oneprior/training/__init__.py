@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from oneprior.training.latents import CachedLatents
     from oneprior.training.loop import fit
     from oneprior.training.progress import Progress
+    from oneprior.training.residual import measure_residual
     from oneprior.training.run import Run, load, save
 
 _HOME = {
@@ -22,12 +23,24 @@ _HOME = {
     "TrainConfig": "config",
     "fit": "loop",
     "load": "run",
+    "measure_residual": "residual",
     "save": "run",
     "train": "entry",
     "train_iter": "entry",
 }
 
-__all__ = ["CachedLatents", "Progress", "Run", "TrainConfig", "fit", "load", "save", "train", "train_iter"]
+__all__ = [
+    "CachedLatents",
+    "Progress",
+    "Run",
+    "TrainConfig",
+    "fit",
+    "load",
+    "measure_residual",
+    "save",
+    "train",
+    "train_iter",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -39,6 +39,7 @@ class TrainConfig:
         preview_every: images between preview pictures; None for ten of them in a run, 0 for none.
         previews: number of samples in a preview.
         log_every: steps between lines of metrics.jsonl.
+        residual: events on which is measured what a decoder cannot say of them (`training.residual`), 0 for none.
         tracker: "tensorboard", "none", or another that accelerate knows ("wandb", "mlflow", ...).
         seed: of the first weights, the order of the data, the noise and the previews.
     """
@@ -63,6 +64,7 @@ class TrainConfig:
     preview_every: int | None = None
     previews: int = 16
     log_every: int = 50
+    residual: int = 1024
     tracker: str = "tensorboard"
     seed: int = 0
 
@@ -71,7 +73,7 @@ class TrainConfig:
         for name in ("images", "minutes", "batch_size", "accumulate", "learning_rate", "patience", "previews"):
             value = getattr(self, name)
             self._need(value is None or value > 0, f"{name} must be positive, got {value}")
-        for name in ("warmup_images", "ema", "clip", "preview_every"):
+        for name in ("warmup_images", "ema", "clip", "preview_every", "residual"):
             value = getattr(self, name)
             self._need(value is None or value >= 0, f"{name} must not be negative, got {value}")
         for name in ("evaluate_every", "checkpoint_every", "log_every"):
@@ -102,4 +104,4 @@ _CHOICES = {
     "channels_last": ("auto", "on", "off"),
     "keep": ("last", "best"),
 }
-_WATCHING = {"checkpoint_every", "preview_every", "previews", "log_every", "tracker"}  # change no weight
+_WATCHING = {"checkpoint_every", "preview_every", "previews", "log_every", "residual", "tracker"}  # change no weight

@@ -29,7 +29,7 @@ from oneprior.training.checkpoint import Checkpoint, Checkpoints, Counters
 from oneprior.training.closed_form import fit_in_closed_form
 from oneprior.training.config import TrainConfig
 from oneprior.training.folder import RunRecord
-from oneprior.training.held_out import held_out_loss, previews
+from oneprior.training.held_out import held_out_loss, previews, resting
 from oneprior.training.journal import Journal, LossLog
 from oneprior.training.latents import CachedLatents
 from oneprior.training.numerics import arrange, choose_numerics, decompile
@@ -37,6 +37,7 @@ from oneprior.training.order import DataOrder, fetched_ahead, part_of, passes_ov
 from oneprior.training.parallel import Team, unbothered, whole
 from oneprior.training.players import Losses, Players, recipes
 from oneprior.training.progress import Progress
+from oneprior.training.residual import fit_residual, write_residual
 from oneprior.training.run import write_run
 from oneprior.training.schedules import Budget, crossed, decay_factor, warmup_factor
 
@@ -111,6 +112,7 @@ def fit(
         return fit_in_closed_form(model, data, config, folder, record, team)
     fitting = _Fit(model, data, config, folder, held_out if measurable else None, record, team)
     fitting.budget = budget or fitting.budget
+    fitting.unseen = held_out if held_out is not None and len(held_out) > 1 else None
     return fitting.states(resume, prepared)
 
 
@@ -128,6 +130,7 @@ class _Fit:
         team: Team,
     ) -> None:
         self.model, self.data, self.config, self.folder = model, data, config, folder
+        self.unseen: Dataset | None = None
         self.held_out, self.record, self.team = held_out, record, team
         self.budget = Budget.of(config)
         self.checkpoints = None if folder is None else Checkpoints(folder / "checkpoint")
@@ -327,8 +330,18 @@ class _Fit:
         }
         if self.folder is not None and self.team.main:
             self.journal.line(replace(self._progress(), losses=losses))
+            self._leave_residual()
             write_run(self.folder, replace(self.record, result=result, finished=True), kept)
         self.team.wait()
+
+    def _leave_residual(self) -> None:
+        """What the decoder cannot say of real events, beside the weights (`training.residual`)."""
+        assert self.folder is not None
+        if self.config.residual and not self.team.shards and self.data.event_shape == self.model.event_shape:
+            with resting(self.model, 1.0):
+                law = fit_residual(self.model, self.unseen or self.data, self.config.residual, self.config.seed)
+            if law is not None:
+                write_residual(self.folder, law)
 
     def _progress(self, picture: Path | None = None, measured: float | None = None, finished: bool = False) -> Progress:
         at, (images, seconds) = self.at, self.session

@@ -19,6 +19,7 @@ from oneprior.core import AffineMap, BadRunError, ConditionSpec, Geometry, Input
 from oneprior.models import FAMILIES, family
 from oneprior.models.base import Model
 from oneprior.priors.base import Prior
+from oneprior.priors.residual import with_residual
 from oneprior.training.card import write_card
 from oneprior.training.checkpoint import Checkpoints
 from oneprior.training.folder import (
@@ -30,6 +31,9 @@ from oneprior.training.folder import (
     settings_from,
     write_tensors,
 )
+
+RESIDUAL = "residual.safetensors"
+"""The law of what the decoder cannot say, where the family has one; see `training.residual`."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,16 @@ class Run:
             options: the family's own (`steps`, `cfg_scale`, ...).
         """
         return self.model.prior(self.told(condition), **options)
+
+    def whole_prior(self, condition: Mapping[str, Any] | None = None) -> Prior:
+        """The law of real events that inference should believe in: `prior`, or the decoder's surface with the residual
+        that was measured around it (`priors.residual`), where the run has one."""
+        from oneprior.training.residual import read_residual
+
+        told = self.told(condition)
+        law = read_residual(self.path, self.model.device)
+        surface = None if law is None else self.model.surface(told)
+        return self.model.prior(told) if law is None or surface is None else with_residual(surface, law)
 
     def to_units(self, x: Tensor) -> Tensor:
         """x in [-1, 1] -> the user's units."""

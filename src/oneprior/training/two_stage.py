@@ -23,6 +23,7 @@ from oneprior.training.folder import CONFIG, RunRecord, settings_from
 from oneprior.training.latents import CachedLatents, encode_dataset
 from oneprior.training.order import passes_over, seeded
 from oneprior.training.progress import Progress
+from oneprior.training.residual import fit_residual, write_residual
 from oneprior.training.run import load
 from oneprior.training.schedules import Budget
 
@@ -91,6 +92,11 @@ def _second_stage(commission: Commission, model: LatentDiffusion, spent: float, 
                 yield Progress(0, 0, 0.0, seconds, stage="encoding", losses={"metric/encoded": done})
         team.wait()
         cached.append(None if data is None else CachedLatents(folder, data))
+    if config.residual and team.main:  # of the codec, which is learned already
+        material = commission.material
+        law = fit_residual(model, material.held_out or material.training, config.residual, config.seed)
+        if law is not None:
+            write_residual(commission.folder, law)
     whole, encoding = Budget.of(config), team.agree(time.perf_counter() - start)
     if whole.images is None:
         budget = Budget(seconds=max(1.0, (whole.seconds or 0.0) - spent - encoding))

@@ -1,0 +1,132 @@
+"""What a trained decoder cannot say about real events, measured once and kept with the run (`priors.residual`).
+
+e = x - f(z), where z explains x as well as the model can: through its encoder where it has one, by search where it has
+none. The search is an expectation-maximisation in small: z minimises |u|^2 / 2 + |x - f(u)|^2 / (2 s^2) for all events
+at once (Adam, from the best of some draws), while s^2 follows the mean square of what is left. Fitting z takes a little
+of e away, about dim(z) of dim(x) degrees of freedom, which the covariance is given back.
+
+Events are held out where the run holds any out; a model that knows its training set by heart would leave too little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from oneprior.core import InputError, Rows
+from oneprior.data.batch import Batch, Dataset
+from oneprior.models.base import Model
+from oneprior.priors.base import NoisePrior
+from oneprior.priors.gaussian import LowRankGaussian
+from oneprior.training.folder import read_tensors, write_tensors
+from oneprior.training.run import RESIDUAL, Run
+
+_BATCH = 64
+_SEARCHED = 256  # the most events of a search, which costs `_STEPS` gradients each
+_STEPS, _STARTS, _RATE = 150, 16, 0.1
+
+
+def fit_residual(model: Model, data: Dataset, events: int = 1024, seed: int = 0) -> LowRankGaussian | None:
+    """The law of x - f(z) over some events of the data; None for a family whose law covers all events by itself.
+
+    Args:
+        model: trained.
+        data: real events, held out if possible.
+        events: how many are used at most; 256 where z has to be searched for.
+        seed: of the search's first guesses.
+
+    Raises:
+        InputError: for fewer than two events.
+    """
+    if model.surface() is None or len(data) < 2:
+        return None
+    batches = list(_some(data, events, model.device))
+    first = model.explain(batches[0].x, Rows(len(batches[0]), seed=seed), batches[0].condition)
+    searched = first is None
+    if searched:
+        batches = batches[: max(1, _SEARCHED // _BATCH)]
+    parts = []
+    for k, batch in enumerate(batches):
+        rows = Rows(range(k * _BATCH, k * _BATCH + len(batch)), seed=seed, stream="residual", device=model.device)
+        seen = _search(model, batch, rows) if searched else model.explain(batch.x, rows, batch.condition)
+        assert seen is not None
+        parts.append(batch.x - seen)
+    left = torch.cat(parts).cpu()
+    rank = None if len(left) >= 32 else 0
+    law = LowRankGaussian.fit([left], rank)
+    if not searched:
+        return law
+    surface = model.surface()
+    assert isinstance(surface, NoisePrior)
+    fitted, size = surface.noise_shape.numel(), left[0].numel()
+    growth = size / max(size - fitted, size / 4)
+    return LowRankGaussian(law.mean, law.basis, growth * law.variances, growth * law.noise_variance)
+
+
+def measure_residual(run: Run, data: Dataset, events: int = 1024) -> Run:
+    """Fits the residual of a trained run, writes it into its folder, and returns the run that knows it.
+
+    Raises:
+        InputError: for a family that needs none (its law covers all events).
+    """
+    law = fit_residual(run.model, data, events, run.record.train.get("seed", 0))
+    if law is None:
+        raise InputError(f"a {run.family} has no residual: its law covers every event, or there are no events")
+    write_residual(run.path, law)
+    return replace(run)
+
+
+def write_residual(folder: Path, law: LowRankGaussian) -> None:
+    """The law as a file of tensors in the run folder."""
+    tensors = {"mean": law.mean, "basis": law.basis, "variances": law.variances, "noise_variance": law.noise_variance}
+    write_tensors(folder / RESIDUAL, tensors, {"rank": law.rank})
+
+
+def read_residual(folder: Path, device: torch.device) -> LowRankGaussian | None:
+    """The law that lies in a run folder, or None."""
+    if not (folder / RESIDUAL).exists():
+        return None
+    tensors, _ = read_tensors(folder / RESIDUAL)
+    return LowRankGaussian(tensors["mean"], tensors["basis"], tensors["variances"], tensors["noise_variance"]).to(
+        device
+    )
+
+
+def _some(data: Dataset, events: int, device: torch.device) -> Iterator[Batch]:
+    """Events spread evenly over the data."""
+    index = torch.linspace(0, len(data) - 1, min(events, len(data))).round().long().unique()
+    for part in index.split(_BATCH):
+        yield data.batch(part).to(device)
+
+
+def _search(model: Model, batch: Batch, rows: Rows) -> Tensor:
+    """f(z) of the z that explain a batch best; (n, *event_shape)."""
+    surface = model.surface(batch.condition or None)
+    assert isinstance(surface, NoisePrior)
+    x = batch.x
+    with torch.no_grad():
+        u = rows.normal(*surface.noise_shape)
+        best = (surface.decode(u) - x).square().flatten(1).sum(1)
+        for _ in range(_STARTS - 1):
+            other = rows.normal(*surface.noise_shape)
+            error = (surface.decode(other) - x).square().flatten(1).sum(1)
+            u = torch.where((error < best).reshape(-1, *[1] * (u.dim() - 1)), other, u)
+            best = torch.minimum(best, error)
+        variance = best.mean() / x[0].numel()
+    u = u.clone().requires_grad_()
+    optimiser = torch.optim.Adam([u], lr=_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, _STEPS)
+    for _ in range(_STEPS):
+        with torch.enable_grad():
+            square = (surface.decode(u) - x).square().flatten(1).sum(1)
+            loss = 0.5 * u.square().sum() + 0.5 * square.sum() / variance
+            (u.grad,) = torch.autograd.grad(loss, u)
+        optimiser.step()
+        schedule.step()
+        variance = (0.9 * variance + 0.1 * square.detach().mean() / x[0].numel()).clamp_min(1e-6)
+    with torch.no_grad():
+        return surface.decode(u)

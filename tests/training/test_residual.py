@@ -1,0 +1,50 @@
+"""The residual of a run: measured when training ends, kept with it, believed in by restoration."""
+
+import pytest
+import torch
+
+import oneprior
+from oneprior.core import InputError, Rows
+from oneprior.data import array_dataset
+from oneprior.priors.residual import ResidualPrior
+from oneprior.training import load
+from oneprior.training.residual import fit_residual, measure_residual, read_residual
+
+X = Rows(96, seed=3).normal(1, 8, 8).mul(0.3).clamp(-1, 1)
+
+
+def trained(tmp_path, family, **settings):
+    return oneprior.train(family, data=array_dataset(X), out=tmp_path / family, images=64, batch_size=32, **settings)
+
+
+@pytest.mark.parametrize("family", ["vae", "gan", "vqvae"])
+def test_a_run_keeps_what_its_decoder_cannot_say(tmp_path, family):
+    settings = {"vqvae": {"prior_start": 0.5, "codes": 8}}.get(family, {})
+    trained(tmp_path, family, **settings)
+    run = load(tmp_path / family)
+    law = read_residual(run.path, torch.device("cpu"))
+    assert law is not None
+    assert law.event_shape == (1, 8, 8)
+    left = float(law.covariance().diagonal().mean() + law.mean.square().mean())
+    assert 0.02 < left < 0.3  # of events of variance .09, which an untrained decoder hardly explains
+    prior = run.whole_prior()
+    assert isinstance(prior, ResidualPrior)
+    assert prior.sample(Rows(3)).shape == (3, 1, 8, 8)
+    assert not isinstance(run.prior(), ResidualPrior)
+
+
+def test_a_law_that_covers_all_events_has_none(tmp_path):
+    trained(tmp_path, "ppca")
+    run = load(tmp_path / "ppca")
+    assert fit_residual(run.model, array_dataset(X)) is None
+    assert type(run.whole_prior()) is type(run.prior())
+    with pytest.raises(InputError, match="no residual"):
+        measure_residual(run, array_dataset(X))
+
+
+def test_it_can_be_left_out_and_measured_later(tmp_path):
+    trained(tmp_path, "vae", residual=0)
+    run = load(tmp_path / "vae")
+    assert read_residual(run.path, torch.device("cpu")) is None
+    measure_residual(run, array_dataset(X))
+    assert isinstance(load(tmp_path / "vae").whole_prior(), ResidualPrior)

@@ -18,13 +18,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from oneprior.core import Rows
-from oneprior.inference.guidance.beliefs import Covariance, IsotropicCovariance, make_beliefs
+from oneprior.inference.guidance.beliefs import Covariance, make_beliefs
+from oneprior.inference.guidance.langevin import LangevinDAPS
+from oneprior.inference.guidance.walk import watched
 from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler
 from oneprior.likelihoods.gaussian import GaussianLikelihood
 from oneprior.priors.diffusion.samplers import Grid
@@ -49,11 +51,10 @@ class DAPS(Sampler):
     grid: Grid = _GRID
     covariance: Covariance | None = None
 
-    @classmethod
-    def published(cls) -> Self:
-        """200 levels from 100 to 0.1 (rho 7) and an isotropic spread; the paper's inner Langevin loop is replaced by
-        the exact draw that it approximates."""
-        return cls(steps=200, grid=Grid(low=0.1, high=100.0), covariance=IsotropicCovariance())
+    @staticmethod
+    def published(divisor: float = 1.0) -> LangevinDAPS:
+        """The paper's own inner loop is another sampler: see `LangevinDAPS.published`."""
+        return LangevinDAPS.published(divisor)
 
     @torch.no_grad()
     def iterate(self, posterior: Posterior, draws: int, rows: Rows) -> Iterator[Draws]:
@@ -67,6 +68,7 @@ class DAPS(Sampler):
         x_t = path.sigma[0] * streams.normal(*prior.event_shape)
         for k in range(len(path)):
             x, mean = beliefs.draw(x_t, path.t[k].to(x_t), streams)
+            watched(x, self.name, k, n)
             if k + 1 < len(path):
                 x_t = path.alpha[k + 1] * x + path.sigma[k + 1] * streams.normal(*prior.event_shape)
             yield self._draws(posterior, x, mean, draws, (k + 1) * draws * n, (k + 1) / len(path))

@@ -72,7 +72,7 @@ class EllipticalSlice(Sampler):
         trace: list[Tensor] = []
         calls, total = many.n, self.warmup + each * self.thin
         for step in range(total):
-            u, value, tries = _move(level, u, value, streams)
+            u, value, tries = slice_move(level, u, value, streams)
             calls += many.n * tries
             if step < self.warmup:
                 continue
@@ -86,7 +86,7 @@ class EllipticalSlice(Sampler):
                 yield Draws(x, self.name, True, calls, done=(step + 1) / total, diagnostics=diagnostics)
 
 
-def _move(level: Callable[[Tensor], Tensor], u: Tensor, value: Tensor, streams: Rows) -> tuple[Tensor, Tensor, int]:
+def slice_move(level: Callable[[Tensor], Tensor], u: Tensor, value: Tensor, streams: Rows) -> tuple[Tensor, Tensor, int]:
     """One iteration of every chain: the new points, their log likelihoods, and how often the likelihood was asked.
 
     Each chain reads the k-th number of its own stream at its k-th try, whatever the other chains do.

@@ -220,8 +220,8 @@ class Sampler(ABC):
             raise IncompatiblePrior(f"{self.name} needs Gaussian noise, and got a {type(likelihood).__name__}")
         if needs.gaussian and isinstance(likelihood, GaussianLikelihood) and not likelihood.white:
             raise IncompatiblePrior(
-                f"{self.name} needs one noise level for all entries of a row, and this likelihood has one for each: use a "
-                "method that needs only a density, such as hmc"
+                f"{self.name} needs one noise level for all entries of a row, and this likelihood has one for each: "
+                "use a method that needs only a density, such as hmc"
             )
         if needs.linear and not (isinstance(likelihood, GaussianLikelihood) and likelihood.linear):
             raise IncompatiblePrior(

@@ -293,7 +293,7 @@ def test_colours_are_not_dropped_silently(trained, tmp_path, capsys):
     assert run([*words, str(tmp_path / "colour.png"), "--channels", "grey", "--out", str(tmp_path / "a")]) == 0
     assert run([*words, str(tmp_path / "grey.png"), "--out", str(tmp_path / "b")]) == 0
     assert run([*words, str(tmp_path), "--out", str(tmp_path / "c")]) == 2
-    assert "is a folder" in capsys.readouterr().err
+    assert "lies in the folder that is restored" in capsys.readouterr().err
 
 
 def test_resume_of_nothing_says_so(trained, tmp_path, capsys):

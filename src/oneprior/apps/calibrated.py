@@ -9,9 +9,9 @@ from torch import Tensor
 
 from oneprior.apps import plots, report
 from oneprior.apps.evaluated import foot, number
+from oneprior.apps.panels import strips
 from oneprior.apps.pictures import Picture
 from oneprior.apps.record import plain
-from oneprior.apps.restored import panel
 from oneprior.evaluation import Calibration
 from oneprior.tasks.calibration import Study
 
@@ -91,7 +91,7 @@ def write_page(study: Study, path: Path, prior: str, words: str, seed: int) -> P
         report.Cards(cards),
         report.Text(f"**{c.verdict.sentence}**"),
         *_mixed(study),
-        report.Strips(panel(restoration), "Some of them. The deviation is the posterior's, entry by entry."),
+        report.Strips(strips(restoration), "Some of them. The deviation is the posterior's, entry by entry."),
         *_coverage(c),
         *_ranks(c),
         report.Heading("Scores"),

@@ -106,7 +106,8 @@ def _kept(folder: Path, outputs: Sequence[str], whole: str) -> list[dict[str, An
             kept.append(record)
         elif record["command"][1:2] == [whole]:
             for stale in old - new:
-                (folder / stale).unlink(missing_ok=True)
+                if not (folder / stale).is_dir():  # folders are cleared by the command that fills them
+                    (folder / stale).unlink(missing_ok=True)
     return kept
 
 

@@ -1,125 +1,216 @@
-"""What is left of a restoration: files in the user's own units and types, figures where the truth is known, a page."""
+"""What is left of a restoration: files in the user's own units and types, and figures, of each event and of all.
+
+A restoration of one event is a folder of its own: mean, deviation, the ends of the 90 % interval and the samples as
+files of the input's kind (NIfTI with its affine for NIfTI), `panel.png` to look at, and `restoration.npz` with
+everything, from which the restoration can be read back. Several events of one file stand in one folder, numbered.
+"""
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from oneprior.apps import pictures, report
-from oneprior.core import Geometry
-from oneprior.data import write_arrays, write_events
-from oneprior.evaluation import crps, interval_coverage, psnr
-from oneprior.tasks import Restoration
+from oneprior.apps import panels
+from oneprior.apps.record import plain
+from oneprior.core import Geometry, InputError
+from oneprior.data import read_arrays, write_arrays, write_events
+from oneprior.evaluation import crps, interval_coverage, psnr, ssim
+from oneprior.tasks import Measurement, Restoration
 
-_SHOWN = 8  # restorations on a page
+DOUBT = (
+    "this looks like another kind of image, a misaligned one, or another operator or noise level: do not trust this "
+    "picture"
+)
+HIGHEST_MISFIT = 2.0
+ACCURACY = ("psnr_mean", "psnr_draw", "ssim", "crps", "coverage")
+_PANELS = 256  # panels of the events of one file
 
 
-def judge(result: Restoration) -> dict[str, Any]:
-    """Figures of a restoration; with the truth, its errors as well, on the scale of [-1, 1]."""
+def figures_of_events(result: Restoration) -> list[dict[str, Any]]:
+    """Figures of each event; with the truth its errors as well, on the scale of [-1, 1].
+
+    `misfit` is None where the noise level is 0, which any residual is infinitely far above.
+    """
+    n, rows = len(result.mean), []
+    accuracy = _accuracy(result)
+    for k in range(n):
+        misfit = float(result.diagnostics["misfit"][k])
+        rows.append(
+            {
+                "method": result.method,
+                "exact": result.exact,
+                "draws": len(result.draws),
+                "network_calls": result.network_calls / n,
+                "seconds": result.seconds / n,
+                "misfit": misfit if misfit < 1e20 else None,
+                **{name: float(values[k]) for name, values in accuracy.items()},
+                "diagnostics": {
+                    name: float(value[k])
+                    for name, value in result.diagnostics.items()
+                    if name != "misfit" and isinstance(value, Tensor) and value.shape == (n,)
+                },
+            }
+        )
+    return rows
+
+
+def judge(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> dict[str, Any]:
+    """Figures of all events together, from those of each: sums of work, means of errors, medians of diagnostics."""
+    seconds = math.fsum(row["seconds"] for row in rows)
+    misfits = [row["misfit"] for row in rows if row["misfit"] is not None]
     figures: dict[str, Any] = {
-        "n": len(result.mean),
-        "draws": len(result.draws),
-        "method": result.method,
-        "exact": result.exact,
-        "network_calls": result.network_calls,
-        "seconds": round(result.seconds, 3),
-        "misfit": float(result.diagnostics["misfit"].mean()),
+        "n": len(rows),
+        "draws": rows[0]["draws"],
+        "method": ", ".join(dict.fromkeys(row["method"] for row in rows)),
+        "exact": all(row["exact"] for row in rows),
+        "network_calls": round(math.fsum(row["network_calls"] for row in rows)),
+        "seconds": round(seconds, 3),
+        "images_per_second": len(rows) / max(seconds, 1e-9),
+        "misfit": math.fsum(misfits) / len(misfits) if misfits else None,
+        "doubtful": [name for name, row in zip(names, rows, strict=False) if doubtful(row)],
     }
-    truth = result.measurement.truth
-    if truth is None:
-        return figures
-    to_model = result.units.to_model
-    x, mean, draws = (to_model(t.double().cpu()) for t in (truth, result.mean, result.draws))
-    figures |= {"psnr_mean": float(psnr(mean, x).mean()), "psnr_draw": float(psnr(draws[0], x).mean())}
-    if len(draws) > 1:
-        figures["crps"] = float(crps(draws, x).mean())
-    if _has_interval(draws):
-        figures["coverage"] = interval_coverage(draws, x, 0.9).value
+    for name in ACCURACY:
+        known = [row[name] for row in rows if name in row]
+        if known:
+            figures[name] = math.fsum(known) / len(known)
+    for name in dict.fromkeys(name for row in rows for name in row["diagnostics"]):
+        known = sorted(row["diagnostics"][name] for row in rows if name in row["diagnostics"])
+        figures[name] = known[len(known) // 2]
     return figures
 
 
-def _has_interval(draws: Tensor) -> bool:
+def doubtful(figures: Mapping[str, Any]) -> bool:
+    """Whether the measurement does not fit the prior: what is left unexplained is far above the noise."""
+    misfit = figures["misfit"]
+    return misfit is not None and not misfit <= HIGHEST_MISFIT
+
+
+def _accuracy(result: Restoration) -> dict[str, Tensor]:
+    """What is known against the truth, one number an event."""
+    truth = result.measurement.truth
+    if truth is None:
+        return {}
+    to_model = result.units.to_model
+    x, mean, draws = (to_model(t.cpu().double()) for t in (truth, result.mean, result.draws))
+    found = {"psnr_mean": psnr(mean, x), "psnr_draw": psnr(draws[0], x)}
+    if min(x.shape[2:]) >= 11:
+        found["ssim"] = ssim(mean, x)
+    if len(draws) > 1:
+        found["crps"] = crps(draws, x)
+    if has_interval(draws):
+        covered = [interval_coverage(draws[:, k : k + 1], x[k : k + 1], 0.9).value for k in range(len(x))]
+        found["coverage"] = torch.tensor(covered)
+    return found
+
+
+def has_interval(draws: Tensor) -> bool:
     """Whether two order statistics of so many draws hold exactly 90 % between them."""
     return (len(draws) + 1) % 20 == 0
 
 
 def write_restoration(result: Restoration, folder: Path) -> list[Path]:
-    """Means and samples in the user's own type, deviations as floats, and everything in restoration.npz.
+    """Means and samples in the user's own type, deviations as floats, panels, and everything in restoration.npz.
 
-    The ends of the 90 % interval are there where the draws have an exact one: 19, 39, ... of them.
+    The ends of the 90 % interval are there where the draws have an exact one: 19, 39, ... of them. The archive comes
+    last: where it stands, all else does.
     """
-    units, geometry = result.units, result.measurement.geometry
-    n, exact = len(result.mean), replace(geometry, dtype="float32")
-    arrays: dict[str, Tensor] = {"mean": result.mean, "std": result.std, "draws": result.draws}
-    if _has_interval(result.draws):
-        arrays["low"], arrays["high"] = result.interval(0.9)
-    written = [write_arrays(folder / "restoration.npz", **arrays)]
+    units, geometry, n = result.units, result.measurement.geometry, len(result.mean)
+    written: list[Path] = []
 
-    def write(x: Tensor, name: str, form: Geometry) -> None:
+    def write(x: Tensor, name: str, form: Geometry = geometry) -> None:
         names = [name] if n == 1 else [f"{name}_{k:04d}" for k in range(n)]
-        files = write_events(units.to_model(x.cpu()), folder, units, form, names=names)
-        written.extend(files)
+        x = units.to_model(x.cpu())
+        if form.format == "nifti" and x.dim() > 3:  # pictures too, which then keep their place in the scanner
+            paths = [folder / f"{one}.nii.gz" for one in names]
+            written.extend(p for k, path in enumerate(paths) for p in write_events(x[k : k + 1], path, units, form))
+        else:
+            written.extend(write_events(x, folder, units, form, names=names))
 
-    write(result.mean, "mean", geometry)
-    write(result.std, "std", exact)
+    folder.mkdir(parents=True, exist_ok=True)
+    write(result.mean, "mean")
+    write(result.std, "std", replace(geometry, dtype="float32"))
     if n == 1:
+        if has_interval(result.draws):
+            low, high = result.interval(0.9)
+            write(low, "low")
+            write(high, "high")
         for s, draw in enumerate(result.draws):
-            write(draw, f"sample_{s:02d}", geometry)
-    return written
+            write(draw, f"sample_{s:02d}")
+    for k in range(min(n, _PANELS)):
+        written.append(panels.panel(result, k).save(folder / ("panel.png" if n == 1 else f"panel_{k:04d}.png")))
+    return [*written, keep(result, folder / "restoration.npz")]
 
 
-def write_page(result: Restoration, figures: dict[str, Any], path: Path, prior: str) -> Path:
-    """The restoration as one self-contained HTML page."""
-    strips = panel(result)
-    highest, n = _highest(result), len(result.mean)
-    shown = f", the first {_SHOWN} of {n}" if n > _SHOWN else ""
-    rows = [(name.replace("_", " "), _format(value)) for name, value in figures.items()]
-    sections: list[report.Section] = [
-        report.Strips(
-            strips, f"Each column is one measurement{shown}. The deviation is the posterior's, entry by entry."
-        ),
-        report.Picture(pictures.colour_bar(0, highest, "posterior deviation")),
-        report.Heading("Figures"),
-        report.Table(("figure", "value"), rows, _LEGEND),
-    ]
-    operator = result.measurement.operator.spec or type(result.measurement.operator).__name__
-    lead = f"Operator `{operator}`, prior {prior}, method {result.method}."
-    return report.Report("Restored", sections, lead=lead).write(path)
+def keep(result: Restoration, path: Path) -> Path:
+    """Everything of a restoration but its measurement in one archive; `kept` reads it."""
+    arrays: dict[str, Tensor] = {"mean": result.mean, "std": result.std, "draws": result.draws}
+    if has_interval(result.draws):
+        arrays["low"], arrays["high"] = result.interval(0.9)
+    facts = {
+        "method": result.method,
+        "exact": result.exact,
+        "network_calls": result.network_calls,
+        "seconds": result.seconds,
+    }
+    told = {k: v for k, v in result.diagnostics.items() if not isinstance(v, Tensor)}
+    n = len(result.mean)
+    for name, value in result.diagnostics.items():
+        if isinstance(value, Tensor) and value.shape == (n,):
+            arrays[f"diagnostics.{name}"] = value
+    return write_arrays(path, **arrays, facts=json.dumps(plain(facts | {"diagnostics": told})))
 
 
-def panel(result: Restoration, shown: int = _SHOWN, samples: int = 2) -> list[tuple[str, pictures.Picture]]:
-    """Labelled strips: measurement, mean, deviation, some samples, and the truth where it is known."""
-    measurement, to_model = result.measurement, result.units.to_model
-    clip, operator = measurement.geometry.format == "clip", measurement.operator
+def kept(paths: Sequence[Path], measurement: Measurement) -> Restoration:
+    """The restoration of a measurement from its archives, which hold its events in order.
 
-    def strip(x: Tensor, **options: Any) -> pictures.Picture:
-        return pictures.grid(x[:shown], columns=shown, pixels=72, clip=clip, **options)
+    Raises:
+        InputError: where one is missing or damaged.
+    """
+    parts = [read_arrays(path) for path in paths]
+    try:
+        facts = [json.loads(str(part["facts"])) for part in parts]
+        arrays = {
+            name: torch.cat([torch.from_numpy(part[name]) for part in parts], dim=1 if name == "draws" else 0)
+            for name in parts[0]
+            if name in ("mean", "std", "draws") or name.startswith("diagnostics.")
+        }
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise InputError(f"{paths[0].parent}: a restoration that was kept there is damaged ({error})") from None
+    rowwise = {k.removeprefix("diagnostics."): v for k, v in arrays.items() if k.startswith("diagnostics.")}
+    return Restoration(
+        arrays["draws"],
+        arrays["mean"],
+        arrays["std"],
+        measurement,
+        facts[0]["method"],
+        all(fact["exact"] for fact in facts),
+        sum(fact["network_calls"] for fact in facts),
+        math.fsum(fact["seconds"] for fact in facts),
+        diagnostics={**facts[0]["diagnostics"], **rowwise},
+    )
 
-    rows = []
-    if len(operator.out_shape) == len(operator.in_shape) or operator.linear:
-        rows.append(("measurement", strip(to_model(measurement.picture().float().cpu()))))
-    rows.append(("posterior mean", strip(to_model(result.mean.cpu()))))
-    rows.append(("deviation", strip(result.std.cpu(), low=0.0, high=_highest(result), colours="magma")))
-    rows += [(f"sample {s + 1}", strip(to_model(draw.cpu()))) for s, draw in enumerate(result.draws[:samples])]
-    if measurement.truth is not None:
-        rows.append(("truth", strip(to_model(measurement.truth.cpu()))))
-    return rows
 
-
-def _highest(result: Restoration) -> float:
-    """The end of the scale of deviations: all but their highest hundredth lie below."""
-    values = result.std[:_SHOWN].flatten().float().cpu()
-    return max(float(values.sort().values[int(0.99 * (len(values) - 1))]), 1e-6)
-
-
-def _format(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-_LEGEND = (
-    "Misfit: root mean square of (y - A mean) / sigma; about 1 or below where measurement and prior agree. "
-    "PSNR, CRPS and coverage of the 90 % interval are against the truth, where the measurement file holds it."
-)
+def event_of(result: Restoration, row: int, geometry: Geometry) -> Restoration:
+    """One event of a restoration, with its share of the work, to be written by the geometry of its own file."""
+    n, one = len(result.mean), slice(row, row + 1)
+    mine = {
+        name: value[one] if isinstance(value, Tensor) and value.shape[:1] == (n,) else value
+        for name, value in result.diagnostics.items()
+    }
+    return replace(
+        result,
+        draws=result.draws[:, one],
+        mean=result.mean[one],
+        std=result.std[one],
+        measurement=replace(result.measurement.take(one), geometry=geometry),
+        network_calls=round(result.network_calls / n),
+        seconds=result.seconds / n,
+        diagnostics=mine,
+    )

@@ -1,138 +1,269 @@
-"""`oneprior restore`: a measurement and a prior give the posterior: mean, deviation, interval, samples, and a page."""
+"""`oneprior restore`: a measurement and a prior give the posterior: mean, deviation, interval, samples, and a page.
+
+Exit status: 0 where at least one image was restored (files of a folder that could not be are named at the end, on the
+page and in `result.json`); 1 where none was; 2 for a mistake; 130 after Ctrl-C.
+"""
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import dataclasses
+import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from oneprior.apps import screen
-from oneprior.apps.command import Command, Mistake, Outcome
-from oneprior.apps.record import check_place
+from oneprior.apps.command import Command, Mistake, Outcome, Stopped
+from oneprior.apps.record import check_place, plain
 
 if TYPE_CHECKING:
-    from oneprior.tasks import Measurement, Restoration
+    from oneprior.apps.restore_inputs import Intake, Item
+    from oneprior.apps.restore_many import Place, Settings
     from oneprior.tasks.methods import Guide
     from oneprior.training import Run
+    from oneprior.training.parallel import Team
+
+_FREE = ("out", "resume", "common", "batch_size")  # may differ between a run and what goes on with it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Restore(Command):
-    """Restore a measurement with a trained prior.
+    """Restore a measurement with a trained prior, or a folder of them; several processes (torchrun) share a folder.
 
     Args:
         run: a trained run.
-        input: y.npz of `oneprior simulate`, which knows its operator and noise; or a picture, a volume, or an array
-            of one or several.
+        input: y.npz of `oneprior simulate`, which knows its operator and noise; or a picture, a volume, an array of one
+            or several, DICOM, fastMRI HDF5; or a folder of such files.
+        study: a clean image or a folder of them instead: each is measured by the operator with noise, restored, and
+            scored against itself.
         operator: how the input was made, left to right; see `oneprior operators`.
-        noise: standard deviation in the units of the input, or 5% of the range of values.
-        out: the folder of the results.
+        noise: standard deviation in the units of the input, or 5% of the range of values; see `oneprior operators`.
+        out: the folder of the results; of a folder, each image has a folder of its own there.
+        resume: go on with what is in that folder: images that are finished are left as they are.
         samples: draws of each; 19, 39 or 99 have exact 90 % intervals.
         aim: how the method is chosen: quickly, for the smallest error, or for honest intervals.
-        method: its name instead: closed-form, daps, moment-matching, hmc, elliptical-slice, resampling.
+        method: its name instead: closed-form, daps, moment-matching, hmc, elliptical-slice, resampling, ...
         guide: a trained ppca or mixture of the same data, which lends a denoiser its covariance.
         condition: name=value, such as label=3; may be repeated.
-        batch_size: measurements worked on at once.
+        batch_size: images worked on at once, which bounds the memory.
+        fit: how a file of another size comes to the one that is needed; refused where not given.
         key: the array of a .npz that is no measurement file.
+        slices: of a fastMRI file: 10 or 10:20.
         channels: grey or rgb, to turn the input into; its own where not given.
         value_range: the two values of the input that are black and white; where not given the run's, but for whole
             numbers of another type than the run's that type's.
     """
 
     run: tyro.conf.Positional[Path]
-    input: Path
+    input: Path | None = None
+    study: Path | None = None
     operator: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     noise: str | None = None
     out: Path
+    resume: bool = False
     samples: int = 19
     aim: Literal["fast", "best", "calibrated"] = "best"
     method: str | None = None
     guide: Path | None = None
     condition: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     batch_size: int = 64
+    fit: Literal["resize", "cover", "crop", "pad"] | None = None
     key: str | None = None
+    slices: str | None = None
     channels: Literal["grey", "rgb"] | None = None
     value_range: tuple[float, float] | None = None
 
     def execute(self) -> Outcome:
-        from oneprior.apps.restored import judge, write_page, write_restoration
+        source = self._source()
+        team = self._team()
+        from oneprior.apps.restore_inputs import Intake
+        from oneprior.apps.restore_many import Place, Share, restore_many
         from oneprior.training import load
 
+        run = load(self.run, device=self.common.torch_device() if team is None else team.device)
+        intake = Intake(
+            run=run,
+            operator=self.operator,
+            noise=self.noise,
+            study=self.study is not None,
+            seed=self.common.seed,
+            fit=self.fit,
+            key=self.key,
+            channels=self.channels,
+            value_range=self.value_range,
+            slices=self.slices,
+        )
+        items, many = intake.items(source)
+        intake.check(items)
+        place, settings = Place(self.out, many), self._settings(run)
+        self._begin(place, team)
+        share = Share() if team is None else Share(team.rank, team.size)
+        states = restore_many(intake, items, place, settings, share)
+        from oneprior.core import OnePriorError
+
+        try:
+            screen.track(states, f"restore with {run.family}", lambda p: p.done, lambda p: p.words)
+        except KeyboardInterrupt:
+            raise self._stopped(place, len(items)) from None
+        except OnePriorError:
+            place.undo()
+            raise
+        if team is not None:
+            team.wait()
+            if not team.main:
+                return Outcome()
+        return self._folder(place, intake, items) if many else self._file(place, intake, items[0])
+
+    def _source(self) -> Path:
+        """The path of the input, after what can be checked without reading anything."""
         if self.samples < 1 or self.batch_size < 1:
             raise Mistake("--samples and --batch-size must be at least 1")
-        check_place(self.out, self)
-        run = load(self.run, device=self.common.torch_device())
-        measurement = self._measurement(run)
-        states = self._states(run, measurement)
-        result = screen.track(
-            states, f"restore with {run.family}", lambda state: state.done, lambda state: state.method
-        )
-        figures = judge(result)
-        written = write_restoration(result, self.out)
-        page = write_page(result, figures, self.out / "report.html", f"{run.family}: {self.run}")
-        said = f"restored {len(measurement)} by {result.method} in {result.seconds:.1f} s"
-        if "psnr_mean" in figures:
-            said += f", {figures['psnr_mean']:.2f} dB"
-        if figures["misfit"] > 2:
-            said += f"\nmisfit {figures['misfit']:.1f}: the draws do not explain the measurement (about 1 would)"
-        return Outcome(self.out, (*written, page), figures, said, whole=True)
+        if (self.input is None) == (self.study is None):
+            raise Mistake("restore needs --input (a measurement) or --study (a clean image, to be measured), not both")
+        if self.study is not None and (not self.operator or self.noise is None):
+            raise Mistake("--study needs --operator and --noise, such as --operator downsample:4 --noise 5%")
+        source = self.input or self.study
+        assert source is not None
+        inside = self.out.expanduser().resolve()
+        if source.is_dir() and source.resolve() in (inside, *inside.parents):
+            raise Mistake(f"--out {self.out} lies in the folder that is restored; give another")
+        return source
 
-    def _measurement(self, run: Run) -> Measurement:
-        from oneprior.core import AffineMap
-        from oneprior.data import read_events
-        from oneprior.tasks import Measurement, measured, range_of
+    def _team(self) -> Team | None:
+        """The processes that `torchrun` or `accelerate launch` started; None where there is one."""
+        if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+            return None
+        from datetime import timedelta
 
-        operator = list(self.operator) or None
-        stated = AffineMap.from_range(*self.value_range) if self.value_range else None
-        if _is_measurement(self.input):
-            known = Measurement.load(self.input)
-            units = stated or range_of(run, known.geometry, known.units)
-            return replace(known, units=units).told(operator, self.noise)
-        if operator is None or self.noise is None:
-            raise Mistake(
-                f"{self.input} does not say how it was made: give --operator and --noise, such as "
-                "--operator mask:left --noise 5% (files of `oneprior simulate` know theirs)"
-            )
-        wanted, *space = run.event_shape
-        if self.input.is_dir() and len(space) == 2:
-            raise Mistake(f"--input {self.input} is a folder: give a picture, or an array of several")
-        y, own, geometry = read_events(self.input, len(space), wanted=wanted, key=self.key, channels=self.channels)
-        if (y.shape[1], wanted) == (3, 1) and bool((y == y[:, :1]).all()):
-            y = y[:, :1]  # grey, stored as RGB
-        if {y.shape[1], wanted} == {1, 3}:
-            kinds = {1: "grey", 3: "rgb"}
-            raise Mistake(
-                f"--input {self.input} is {kinds[y.shape[1]]} and the prior is of {kinds[wanted]} pictures: give "
-                f"--channels {kinds[wanted]} to turn it so, or another prior"
-            )
-        units = stated or range_of(run, geometry, own)
-        geometry = replace(geometry, dtype=geometry.dtype or run.geometry.dtype)
-        return measured(y.float(), operator, self.noise, run.event_shape, units, geometry)
+        from accelerate import PartialState
 
-    def _states(self, run: Run, measurement: Measurement) -> Iterator[Restoration]:
-        """The restoration as it grows, batch by batch; the last one is whole."""
-        import torch
+        from oneprior.training.parallel import Team
 
-        from oneprior.apps.conditions import for_rows, read_conditions
-        from oneprior.tasks import restore_iter
+        device = None if self.common.device == "auto" else self.common.device
+        PartialState(cpu=device == "cpu", timeout=timedelta(days=30))  # shares of the work may end hours apart
+        return Team(device)
 
-        told = read_conditions(self.condition, run.conditions)
-        return restore_iter(
-            run,
-            measurement,
+    def _settings(self, run: Run) -> Settings:
+        from oneprior.apps.conditions import read_conditions
+        from oneprior.apps.restore_many import Settings
+
+        return Settings(
             samples=self.samples,
             aim=self.aim,
             method=self.method,
             guide=lent(self.guide, run, self.run),
-            condition=for_rows(told, torch.arange(len(measurement))),
-            units=measurement.units,
+            told=read_conditions(self.condition, run.conditions),
             seed=self.common.seed,
             batch=self.batch_size,
         )
+
+    def _begin(self, place: Place, team: Team | None) -> None:
+        """Make the folder ours: anew, or to go on with."""
+        from oneprior.apps.restore_many import same_settings
+
+        asked = {k: v for k, v in plain(dataclasses.asdict(self)).items() if k not in _FREE}
+        asked["seed"] = self.common.seed
+        begun = place.settings()
+        if begun is None:
+            check_place(self.out, self)
+        elif self.resume:
+            same_settings(place, asked)
+        if team is not None:
+            team.wait()
+        if team is None or team.main:
+            if self.resume and begun is not None:
+                place.forget()
+            else:
+                place.begin(asked)
+        if team is not None:
+            team.wait()
+
+    def _stopped(self, place: Place, total: int) -> Stopped:
+        if not place.many:
+            return Stopped(f"stopped; what is finished is in {place.folder}: the same command with --resume goes on")
+        names = place.names()
+        said = f"stopped; {len(names)} images are finished in {place.folder}: the same command with --resume goes on"
+        outcome = Outcome(place.folder, tuple(place.folder / name for name in names), {"n": len(names), "of": total})
+        return Stopped(said, outcome if screen.is_main_process() else None)
+
+    def _file(self, place: Place, intake: Intake, item: Item) -> Outcome:
+        """What is left of the events of one file."""
+        from oneprior.apps import restored, restored_page
+        from oneprior.apps.restore_many import whole
+
+        measurement = intake.read(item)
+        result = whole(place, measurement)
+        rows = restored.figures_of_events(result)
+        names = [item.name] if len(rows) == 1 else [f"{k:04d}" for k in range(len(rows))]
+        figures = restored.judge(rows, names) | {"aim": self.aim}
+        figures |= {k: v for k, v in result.diagnostics.items() if isinstance(v, str)}
+        written = restored.write_restoration(result, place.folder)
+        operator = measurement.operator.spec or type(measurement.operator).__name__
+        told = self._told(item.name, operator, self.noise or _level(measurement.noise_level), intake.run)
+        page = restored_page.page_of_file(result, names, rows, figures, told).write(place.folder / "report.html")
+        place.end()
+        return Outcome(place.folder, (*written, page), figures, _said(figures), whole=True)
+
+    def _folder(self, place: Place, intake: Intake, items: list[Item]) -> Outcome:
+        """What is left of a folder of files."""
+        from oneprior.apps import restored, restored_page
+        from oneprior.core import OnePriorError
+
+        names, failed = place.names(), place.failed()
+        for file, reason in failed.items():
+            screen.say(f"oneprior: {file} was not restored: {reason}", error=True)
+        if not names:
+            raise OnePriorError(f"none of the {len(items)} files could be restored; see above")
+        rows = [place.figures(name) for name in names]
+        figures = restored.judge(rows, names) | {"aim": self.aim, "failed": failed}
+        source = self.input or self.study
+        noise = self.noise or "as each file says"
+        told = self._told(
+            f"{len(rows)} images of {source}", " ".join(self.operator) or "as each file says", noise, intake.run
+        )
+        page = restored_page.page_of_folder(place.folder, names, rows, figures, told).write(
+            place.folder / "report.html"
+        )
+        place.end()
+        outputs = (page, *(place.folder / name for name in names))
+        return Outcome(place.folder, outputs, figures, _said(figures), whole=True)
+
+    def _told(self, title: str, operator: str, noise: str, run: Run) -> Any:
+        from oneprior.apps.commands.evaluate import typed
+        from oneprior.apps.restored_page import Told
+
+        return Told(title, operator, noise, f"{run.family} `{self.run}`", self.aim, typed(), self.common.seed)
+
+
+def _said(figures: dict[str, Any]) -> str:
+    """The last lines on the screen."""
+    from oneprior.apps.restored import DOUBT
+
+    said = f"restored {figures['n']} by {figures['method']} in {figures['seconds']:.1f} s"
+    if figures["n"] > 1:
+        said += f" ({figures['images_per_second']:.3g} images/s)"
+    if "psnr_mean" in figures:
+        said += f", {figures['psnr_mean']:.2f} dB"
+    if failed := figures.get("failed"):
+        said += f"; {len(failed)} file{'s' * (len(failed) > 1)} could not be restored"
+    bad = figures["doubtful"]
+    if bad and figures["n"] == 1:
+        said += f"\nmisfit {figures['misfit']:.1f} (about 1 would fit): {DOUBT}"
+    elif bad:
+        listed = ", ".join(bad[:5]) + ", ..." * (len(bad) > 5)
+        said += f"\n{len(bad)} of {figures['n']} do not fit the prior ({listed}); of each: {DOUBT}"
+    return said
+
+
+def _level(level: Any) -> str:
+    """A noise level, or the range of several, in the units of the measurement."""
+    import torch
+
+    levels = torch.as_tensor(level, dtype=torch.float64)
+    low, high = float(levels.min()), float(levels.max())
+    return f"{low:.4g}" if low == high else f"{low:.4g} .. {high:.4g}"
 
 
 def lent(guide: Path | None, run: Run, name: Path) -> Guide | None:
@@ -152,12 +283,3 @@ def lent(guide: Path | None, run: Run, name: Path) -> Guide | None:
             "the same data"
         )
     return law
-
-
-def _is_measurement(path: Path) -> bool:
-    """Whether a file is one of `oneprior simulate`; what cannot be read is left to the reader's own message."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return "about.npy" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False

@@ -1,0 +1,246 @@
+"""One restoration at a glance: what was measured, what is known now, and how well.
+
+A panel shows one event. Above: measurement, baseline, mean, the ends of an interval, deviation; below: samples, and
+where it is known the truth with the error of the mean. The error shares the deviation's colours: where the stated
+uncertainty is true, the two maps look alike. `strips` shows the same quantities of several events, one line for each.
+
+A volume is shown by three orthogonal planes through its middle, one under another, in the directions and the aspect of
+its file; entries that were not measured are blank; k-space is shown by its log magnitude.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oneprior.apps.pictures import GREY, Picture, colour_bar, encode, lettering, tiles
+from oneprior.core import Geometry, InputError
+from oneprior.tasks import Measurement, Restoration
+
+SAMPLES = 4
+_BLANK = (125, 132, 142, 46)
+_DECADES = 4.0  # of magnitude that k-space is shown over
+
+Views = Mapping[str, np.ndarray]  # name of a quantity -> uint8 (height, width, 4)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How numbers become grey levels or colours: the values of the two ends, and the name of a colour map."""
+
+    low: float = -1.0
+    high: float = 1.0
+    colours: str = ""
+
+
+def views(result: Restoration, row: int, samples: int = SAMPLES, highest: float | None = None) -> Views:
+    """The quantities of one event as pictures, a pixel for an entry, in the order in which they are shown.
+
+    Args:
+        result: a restoration.
+        row: which of its events.
+        samples: the most draws to show.
+        highest: the deviation at the end of the colours; by default that of `highest_deviation`.
+    """
+    part, one = result.measurement.take(slice(row, row + 1)), slice(row, row + 1)
+    geometry, mean, std = part.geometry, result.mean[one].cpu(), result.std[one].cpu()
+    hot = Scale(0.0, highest or highest_deviation(std), "magma")
+
+    def look(x: Tensor) -> np.ndarray:
+        return event_picture(result.units.to_model(x.float().cpu()), geometry)
+
+    shown = {"measurement": measured_picture(part)}
+    baseline = _baseline(part)
+    if baseline is not None:
+        shown["baseline"] = look(baseline)
+    shown["mean"] = look(mean)
+    if (ends := quantiles(result.draws[:, one])) is not None:
+        shown |= {f"{ends[0]:.0%} quantile": look(ends[1]), f"{1 - ends[0]:.0%} quantile": look(ends[2])}
+    shown["deviation"] = event_picture(std, geometry, hot)
+    for s, draw in enumerate(result.draws[:samples, one]):
+        shown[f"sample {s + 1}"] = look(draw)
+    if part.truth is not None:
+        truth = part.truth.cpu()
+        shown["truth"] = look(truth)
+        shown["error of mean"] = event_picture((truth.float() - mean.float()).abs(), geometry, hot)
+    return shown
+
+
+def panel(result: Restoration, row: int) -> Picture:
+    """The panel of one event, with the scale of its deviations below."""
+    highest = highest_deviation(result.std[row])
+    shown = views(result, row, highest=highest)
+    first = [name for name in shown if not name.startswith("sample") and name not in ("truth", "error of mean")]
+    second = [name for name in shown if name not in first]
+    bar = colour_bar(0.0, highest, f"deviation{' and error' * ('truth' in shown)}, {result.units.unit or 'in units'}")
+    return _sheet([{name: shown[name] for name in line} for line in (first, second) if line], bar)
+
+
+def strips(result: Restoration, most: int = 8, samples: int = 2) -> list[tuple[str, Picture]]:
+    """(name, picture) of each quantity, a column for each of the first `most` events; one scale of deviations."""
+    highest = highest_deviation(result.std[:most])
+    columns = [views(result, row, samples, highest) for row in range(min(most, len(result.mean)))]
+    box = _box(column["mean"].shape for column in columns)
+    factor = max(1, math.ceil(72 / box[0]))
+    lines = []
+    for name in columns[0]:
+        cells = [_placed(column[name], (box[0] * factor, box[1] * factor)) for column in columns]
+        gap = np.zeros((cells[0].shape[0], 4, 4), np.uint8)
+        row = [part for cell in cells for part in (cell, gap)][:-1]
+        lines.append((name, encode(np.concatenate(row, axis=1))))
+    return lines
+
+
+def deviation_bar(result: Restoration, most: int = 8) -> Picture:
+    """The scale of the deviations in `strips`."""
+    return colour_bar(0.0, highest_deviation(result.std[:most]), f"deviation, {result.units.unit or 'in units'}")
+
+
+def quantiles(draws: Tensor) -> tuple[float, Tensor, Tensor] | None:
+    """About 5 % and 95 %, entry by entry, from order statistics; None for fewer than three draws.
+
+    The k-th smallest of S draws is their k / (S + 1) quantile; k is 5 % of S + 1 and at least 1, so that 19, 39 or 99
+    draws have just these quantiles and fewer than 19 show their range.
+
+    Args:
+        draws: (draws, n, *event_shape).
+
+    Returns:
+        The share below the lower one, the lower and the upper quantile, each (n, *event_shape).
+    """
+    count = len(draws)
+    if count < 3:
+        return None
+    k = max(1, math.floor(0.05 * (count + 1) + 1e-9))
+    order = draws.cpu().sort(0).values
+    return k / (count + 1), order[k - 1], order[count - k]
+
+
+def highest_deviation(std: Tensor) -> float:
+    """The end of the scale of deviations: all but their highest hundredth lie below."""
+    values = std.flatten().float().cpu().nan_to_num(0.0).sort().values
+    return max(float(values[int(0.99 * (len(values) - 1))]), 1e-6)
+
+
+def measured_picture(part: Measurement) -> np.ndarray:
+    """One measurement as it came: a picture with holes, a coarse picture, a sinogram, k-space, or a curve."""
+    operator, y = part.operator, part.y.detach()
+    if operator.keeps_pixels:
+        baseline = part.baseline().float().cpu()
+        kept = operator.adjoint(torch.ones(1, *operator.out_shape, device=y.device)).cpu()  # type: ignore[operator]
+        return event_picture(part.units.to_model(baseline), part.geometry, kept=kept > 0)
+    y = y.cpu()
+    if y.is_complex():
+        level = y.abs() / y.abs().amax().clamp_min(1e-30)
+        return event_picture(_event(level.clamp_min(10**-_DECADES).log10().float()), Geometry(), Scale(-_DECADES, 0.0))
+    y = y.float()
+    seen = part.units.to_model(y)
+    some = seen.flatten()[:: 1 + seen.numel() // (1 << 20)]
+    if y.dim() == len(operator.in_shape) + 1 and -1.6 < float(some.quantile(0.02)) <= float(some.quantile(0.98)) < 1.6:
+        return event_picture(seen, part.geometry)
+    return event_picture(_event(y), Geometry(), Scale(float(y.min()), float(y.max())))
+
+
+def event_picture(x: Tensor, geometry: Geometry, scale: Scale = Scale(), kept: Tensor | None = None) -> np.ndarray:
+    """One event, (1, channels, *space), as RGBA; a volume as three planes, one under another.
+
+    Args:
+        x: the event.
+        geometry: a volume's directions and spacing.
+        scale: of its values.
+        kept: entries to show, of the shape of x; the others are blank.
+    """
+    options = {"low": scale.low, "high": scale.high, "colours": scale.colours}
+    if x.dim() != 5 or geometry.format == "clip":
+        tile = tiles(x, clip=geometry.format == "clip", **options)[0]  # type: ignore[arg-type]
+        if kept is None or x.dim() != 4 or x.shape[1] not in (1, 3):
+            return tile
+        return np.where(kept.flatten(0, 1).all(0).numpy()[..., None], tile, np.array(_BLANK, np.uint8))
+    planes = []
+    for axis in (2, 1, 0):
+        plane = tiles(x.select(2 + axis, x.shape[2 + axis] // 2), **options)[0]  # type: ignore[arg-type]
+        if kept is not None:
+            shown = kept.select(2 + axis, x.shape[2 + axis] // 2).flatten(0, 1).all(0).numpy()
+            plane = np.where(shown[..., None], plane, np.array(_BLANK, np.uint8))
+        planes.append(_turned(plane, axis, geometry))
+    width = max(plane.shape[1] for plane in planes)
+    return np.concatenate([_centred(plane, (plane.shape[0] + 2, width)) for plane in planes])
+
+
+def _baseline(part: Measurement) -> Tensor | None:
+    """A^+ y; None where the instrument has none, or y is it already."""
+    try:
+        baseline = part.baseline().float().cpu()
+    except InputError:
+        return None
+    y = part.y.cpu()
+    same = y.shape == baseline.shape and not y.is_complex() and torch.allclose(y.float(), baseline, atol=1e-5)
+    return None if same else baseline
+
+
+def _event(y: Tensor) -> Tensor:
+    """Numbers of any shape with one row as an event: a list becomes a signal, further axes are laid side by side."""
+    if y.dim() == 2:
+        return y[:, None]
+    return y if y.dim() <= 5 else y.flatten(1, y.dim() - 4)
+
+
+def _turned(plane: np.ndarray, axis: int, geometry: Geometry) -> np.ndarray:
+    """A plane as a viewer shows it: the later axis upwards where the file has directions, voxels in their aspect."""
+    spacing = [v for k, v in enumerate(geometry.spacing) if k != axis] if len(geometry.spacing) == 3 else [1.0, 1.0]
+    stretch = [max(1, round(v / max(min(geometry.spacing or (1.0,)), 1e-9))) for v in spacing]
+    plane = plane.repeat(stretch[0], 0).repeat(stretch[1], 1)
+    return np.rot90(plane) if geometry.affine is not None else plane
+
+
+def _sheet(lines: Sequence[Views], bar: Picture, size: int = 13) -> Picture:
+    """Lines of named pictures, brought to one box, with a scale below."""
+    from PIL import Image, ImageDraw
+
+    height, width = _box(line["mean"].shape for line in lines if "mean" in line)
+    columns = max(map(len, lines))
+    factor = max(1, min(round(150 / height) or 1, 240 // width or 1))
+    h, w, head, gap = height * factor, max(width * factor, 96), size + 8, 8
+    total = (columns * (w + gap) - gap, len(lines) * (head + h + gap) + bar.height)
+    sheet = Image.new("RGBA", (max(total[0], bar.width), total[1]), (0, 0, 0, 0))
+    draw, letters = ImageDraw.Draw(sheet), lettering(size)
+    for i, line in enumerate(lines):
+        for j, (name, picture) in enumerate(line.items()):
+            left, top = j * (w + gap), i * (head + h + gap)
+            draw.text((left + w // 2, top + head - 6), name, font=letters, fill=GREY, anchor="ms")
+            sheet.paste(Image.fromarray(_placed(picture, (h, w))), (left, top + head))
+    import io
+
+    scale = Image.open(io.BytesIO(bar.png))
+    sheet.paste(scale, ((sheet.width - bar.width) // 2, total[1] - bar.height))
+    return encode(np.asarray(sheet))
+
+
+def _box(shapes: object) -> tuple[int, int]:
+    sizes = list(shapes)  # type: ignore[call-overload]
+    return max(s[0] for s in sizes), max(s[1] for s in sizes)
+
+
+def _placed(picture: np.ndarray, box: tuple[int, int]) -> np.ndarray:
+    """A picture in the middle of a box: enlarged by a whole factor, or shrunk to fit."""
+    from PIL import Image
+
+    h, w = picture.shape[:2]
+    factor = min(box[0] // h, box[1] // w)
+    if factor >= 1:
+        return _centred(picture.repeat(factor, 0).repeat(factor, 1), box)
+    share = min(box[0] / h, box[1] / w)
+    small = Image.fromarray(picture).resize((max(1, int(w * share)), max(1, int(h * share))), Image.Resampling.BOX)
+    return _centred(np.asarray(small), box)
+
+
+def _centred(picture: np.ndarray, box: tuple[int, int]) -> np.ndarray:
+    out = np.zeros((*box, 4), np.uint8)
+    top, left = (box[0] - picture.shape[0]) // 2, (box[1] - picture.shape[1]) // 2
+    out[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return out

@@ -1,0 +1,364 @@
+"""Many restorations: in batches, over processes, one bad file never ending them all, and to be gone on with.
+
+Each finished event is written whole before the next batch begins, its figures last, so that Ctrl-C or a killed process
+loses no more than one batch; what stands is skipped by `--resume`. Events of files that were made by the same
+instrument are worked on together. An event's draws do not depend on those beside it, so neither the batch size nor the
+number of processes, nor where a run was broken off, changes them. Each process takes every n-th file (or event of a
+single file); the first one writes the page.
+
+`.restore/` in the folder of results holds the settings of the run, why files failed, and, for the several events of one
+file, what is finished until all are and the archive of the whole is written.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from oneprior.apps.command import Mistake
+from oneprior.apps.conditions import for_rows
+from oneprior.apps.record import plain
+from oneprior.apps.restore_inputs import Intake, Item
+from oneprior.apps.restored import event_of, figures_of_events, keep, kept, write_restoration
+from oneprior.core import DivergedError, Geometry, InputError, OnePriorError, Rows, replacing
+from oneprior.data.files import natural
+from oneprior.tasks import Measurement, Restoration, restore_iter
+
+FIGURES, STATE = "figures.json", ".restore"
+
+
+@dataclass(frozen=True)
+class Place:
+    """The folder of results.
+
+    Args:
+        folder: of `--out`.
+        many: whether each event has a folder of its own.
+    """
+
+    folder: Path
+    many: bool
+
+    @property
+    def state(self) -> Path:
+        """What is needed to go on."""
+        return self.folder / STATE
+
+    def settings(self) -> dict[str, Any] | None:
+        """With which settings the folder was begun; None where it was not, or not by `restore`."""
+        return _read_json(self.state / "settings.json") or None
+
+    @property
+    def begun(self) -> str:
+        """A word that tells this run's results from those of an earlier one in the same folder."""
+        return (self.settings() or {}).get("begun", "")
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Start anew; results of an earlier run stand until `end`, but are none of ours."""
+        shutil.rmtree(self.state, ignore_errors=True)
+        _write_json(self.state / "settings.json", {**settings, "begun": secrets.token_hex(8)})
+
+    def undo(self) -> None:
+        """Leave no trace of a run that could not start."""
+        if not self.names() and not any(self.state.glob("*.npz")):
+            shutil.rmtree(self.state, ignore_errors=True)
+            if self.folder.is_dir() and not any(self.folder.iterdir()):
+                self.folder.rmdir()
+
+    def end(self) -> None:
+        """All is written: events of one file are in the one archive, and what an earlier run left goes."""
+        if not self.many:
+            (self.state / "ended").touch()
+            for path in self.state.glob("*.npz"):
+                path.unlink()
+        for path in self.folder.glob(f"*/{FIGURES}"):
+            if path.parent.name not in self.names():
+                for file in (*_read_json(path).get("files", ()), FIGURES):
+                    (path.parent / Path(file).name).unlink(missing_ok=True)
+                if not any(path.parent.iterdir()):
+                    path.parent.rmdir()
+
+    def archive(self, name: str) -> Path:
+        """Where the archive of one event stands."""
+        return self.folder / name / "restoration.npz" if self.many else self.state / f"{name}.npz"
+
+    def finished(self, name: str) -> bool:
+        """Whether an event is there, whole."""
+        if self.many:
+            return self.figures(name).get("begun") == self.begun != ""
+        return self.ended or self.archive(name).is_file()
+
+    @property
+    def ended(self) -> bool:
+        """Whether all events of one file are in the one archive."""
+        return not self.many and (self.state / "ended").exists()
+
+    def save(self, name: str, file: str, event: Restoration) -> None:
+        """Write one finished event; with its figures the event is there."""
+        if not self.many:
+            keep(event, self.archive(name))
+            return
+        written = write_restoration(event, self.folder / name)
+        files = sorted({path.name for path in written})
+        facts = {"name": name, "file": file, "files": files, "begun": self.begun, **figures_of_events(event)[0]}
+        _write_json(self.folder / name / FIGURES, plain(facts))
+
+    def figures(self, name: str) -> dict[str, Any]:
+        """The figures of an event of a folder; empty where there are none."""
+        return _read_json(self.folder / name / FIGURES)
+
+    def fail(self, item: Item, reason: str) -> None:
+        """Note why an item came to nothing."""
+        _write_json(self.state / "failed" / f"{item.stem or 'input'}.json", {"file": item.name, "reason": reason})
+
+    def failed(self) -> dict[str, str]:
+        """The items that came to nothing, and why."""
+        notes = [_read_json(path) for path in sorted((self.state / "failed").glob("*.json"))]
+        return {note["file"]: note["reason"] for note in notes}
+
+    def forget(self) -> None:
+        """Leave the failures behind: they are tried again."""
+        shutil.rmtree(self.state / "failed", ignore_errors=True)
+
+    def names(self) -> list[str]:
+        """The finished events of a folder."""
+        there = sorted((path.parent.name for path in self.folder.glob(f"*/{FIGURES}")), key=natural)
+        return [name for name in there if self.finished(name)] if self.many else []
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of every restoration; see `tasks.restore_iter`."""
+
+    samples: int = 19
+    aim: Any = "best"
+    method: str | None = None
+    guide: Any = None
+    told: Any = None
+    seed: int = 0
+    batch: int = 64
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of the work that this process does: every `size`-th from `rank` on."""
+
+    rank: int = 0
+    size: int = 1
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far it is: the finished share, 0 to 1, and words."""
+
+    done: float
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class _Event:
+    """One event that waits for its turn."""
+
+    item: Item
+    name: str
+    index: int
+    order: int
+    weight: float
+    geometry: Geometry
+
+
+@dataclass
+class _Bunch:
+    """Events by one instrument."""
+
+    measurement: Measurement
+    events: list[_Event] = field(default_factory=list)
+
+    def accepts(self, other: Measurement) -> bool:
+        """Whether two measurements can be one."""
+        mine = self.measurement
+        same = mine.operator is other.operator or (mine.operator.spec and mine.operator.spec == other.operator.spec)
+        told = (mine.noise_level, other.noise_level)
+        level = not any(isinstance(v, torch.Tensor) and v.dim() for v in told) and told[0] == told[1]
+        fits = mine.y.shape[1:] == other.y.shape[1:] and mine.y.dtype == other.y.dtype and mine.units == other.units
+        return bool(same) and bool(level) and fits and (mine.truth is None) == (other.truth is None)
+
+    def add(self, other: Measurement, events: list[_Event]) -> None:
+        """Lay another measurement behind."""
+        mine = self.measurement
+        truth = None if mine.truth is None or other.truth is None else torch.cat([mine.truth, other.truth])
+        self.measurement = replace(mine, y=torch.cat([mine.y, other.y]), truth=truth)
+        self.events = [*self.events, *events]
+
+    def part(self, count: int) -> tuple[_Bunch, _Bunch | None]:
+        """The first events, and the rest."""
+        first = _Bunch(self.measurement.take(slice(0, count)), self.events[:count])
+        if len(self.events) <= count:
+            return first, None
+        return first, _Bunch(self.measurement.take(slice(count, None)), self.events[count:])
+
+
+def restore_many(
+    intake: Intake, items: list[Item], place: Place, settings: Settings, share: Share = Share()
+) -> Iterator[Progress]:
+    """Restore this process's share of the items, what is finished left as it stands.
+
+    Args:
+        intake: reads them.
+        items: all of them.
+        place: where results go; `Place.failed` then says what came to nothing.
+        settings: of every restoration.
+        share: which are ours.
+
+    Raises:
+        InputError: where an item is given alone and cannot be read; and where the first batch shows that the settings
+            cannot serve any.
+    """
+    mine = items[share.rank :: share.size] if place.many else items
+    work = _Work(intake, place, settings, len(mine))
+    bunch: _Bunch | None = None
+    for item in mine:
+        if item.single and place.many and place.finished(item.stem):
+            work.done += 1
+            continue
+        yield Progress(work.done / len(mine), item.name)
+        try:
+            measurement = intake.read(item)
+        except (OnePriorError, OSError) as error:
+            if not place.many:
+                raise
+            place.fail(item, _reason(error))
+            work.done += 1
+            continue
+        events = _events_of(item, measurement, place, share)
+        work.done += 1 - sum(event.weight for event in events)
+        if not events:
+            continue
+        rows = torch.tensor([event.order for event in events])
+        measurement = measurement.take(rows)
+        if bunch is not None and not bunch.accepts(measurement):
+            yield from work.restore(bunch)
+            bunch = None
+        if bunch is None:
+            bunch = _Bunch(measurement, events)
+        else:
+            bunch.add(measurement, events)
+        while bunch is not None and len(bunch.events) >= settings.batch:
+            first, bunch = bunch.part(settings.batch)
+            yield from work.restore(first)
+    if bunch is not None:
+        yield from work.restore(bunch)
+    yield Progress(1.0)
+
+
+def _events_of(item: Item, measurement: Measurement, place: Place, share: Share) -> list[_Event]:
+    """The events of one item that are ours and not finished."""
+    n = len(measurement)
+    index, order = item.index(n), range(n) if place.many else range(share.rank, n, share.size)
+    names = (
+        [item.stem]
+        if n == 1 and place.many
+        else [f"{item.stem}_{k:04d}" if place.many else f"{k:04d}" for k in range(n)]
+    )
+    weight = 1 / max(len(order), 1)
+    return [
+        _Event(item, names[k], index[k], k, weight, measurement.geometry) for k in order if not place.finished(names[k])
+    ]
+
+
+class _Work:
+    """The restorations, and how much of the work is behind."""
+
+    def __init__(self, intake: Intake, place: Place, settings: Settings, total: int) -> None:
+        self.intake, self.place, self.settings, self.total = intake, place, settings, max(total, 1)
+        self.done, self.any = 0.0, False
+
+    def restore(self, bunch: _Bunch) -> Iterator[Progress]:
+        """One batch; where it fails its events are tried one by one, and those that fail are noted."""
+        rest: _Bunch | None = bunch
+        try:
+            yield from self._restored(bunch)
+            return
+        except (DivergedError, torch.linalg.LinAlgError, InputError) as error:
+            if not self.place.many or (isinstance(error, InputError) and not self.any):
+                raise
+            if len(bunch.events) == 1:
+                self._fail(bunch.events[0], error)
+                return
+        while rest is not None:
+            one, rest = rest.part(1)
+            try:
+                yield from self._restored(one)
+            except (DivergedError, torch.linalg.LinAlgError, InputError) as error:
+                self._fail(one.events[0], error)
+
+    def _fail(self, event: _Event, error: Exception) -> None:
+        self.place.fail(event.item, _reason(error))
+        self.done += event.weight
+
+    def _restored(self, bunch: _Bunch) -> Iterator[Progress]:
+        asked, events = self.settings, bunch.events
+        weight, names = sum(event.weight for event in events), {event.item.name for event in events}
+        words = f"{len(events)} at once" if len(events) > 1 else next(iter(names))
+        orders = torch.tensor([event.item.place + event.order for event in events])
+        state: Restoration | None = None
+        for state in restore_iter(
+            self.intake.run,
+            bunch.measurement,
+            samples=asked.samples,
+            aim=asked.aim,
+            method=asked.method,
+            guide=asked.guide,
+            condition=for_rows(asked.told, orders),
+            units=bunch.measurement.units,
+            rows=Rows([event.index for event in events], seed=asked.seed).stream("restore"),
+        ):
+            yield Progress((self.done + state.done * weight) / self.total, f"{state.method}, {words}")
+        assert state is not None
+        for k, event in enumerate(events):
+            self.place.save(event.name, event.item.name, event_of(state, k, event.geometry))
+        self.done, self.any = self.done + weight, True
+
+
+def whole(place: Place, measurement: Measurement) -> Restoration:
+    """All events of one file, from what each process and each batch left."""
+    parts = [place.archive(f"{k:04d}") for k in range(len(measurement))]
+    return kept([place.folder / "restoration.npz"] if place.ended else parts, measurement)
+
+
+def same_settings(place: Place, settings: Mapping[str, Any]) -> None:
+    """Raises `Mistake` where a folder was begun with other settings."""
+    begun = place.settings()
+    if begun is None:
+        return
+    other = [k for k in settings if begun.get(k) != settings[k]]
+    if other:
+        told = ", ".join(f"--{k.replace('_', '-')} {begun.get(k)}" for k in other)
+        raise Mistake(f"{place.folder} was begun with {told}: --resume needs the same command, or give another --out")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """What a file holds; nothing where it is missing, or another's."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    with replacing(path) as draft:
+        draft.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,201 @@
+"""The page of a restoration: can it be trusted, what was restored, how, and by how much work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oneprior.apps import panels, report
+from oneprior.apps.evaluated import foot
+from oneprior.apps.pictures import Picture
+from oneprior.apps.restored import HIGHEST_MISFIT, doubtful
+from oneprior.tasks import Restoration
+
+PANELS = 12  # on a page; the others stand in the folder
+_ROWS = 400
+_WORDS = {
+    "psnr_mean": "PSNR of the mean (dB)",
+    "psnr_draw": "PSNR of one draw (dB)",
+    "ssim": "SSIM of the mean",
+    "crps": "CRPS",
+    "coverage": "coverage of the 90 % interval",
+    "effective_sample_size": "effective sample size (median)",
+    "effective_candidates": "effective candidates (median)",
+    "r_hat": "R-hat (median)",
+    "acceptance": "acceptance (median)",
+    "step_size": "step size (median)",
+    "log_evidence": "log evidence (median)",
+    "n": "images",
+    "draws": "draws of each",
+}
+_HIDDEN = ("doubtful", "failed", "exact", "method", "law")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a page says of the command.
+
+    Args:
+        title: what was restored.
+        operator: words.
+        noise: words.
+        prior: the family and the run.
+        aim: how the method was chosen.
+        typed: the command.
+        seed: of its numbers.
+    """
+
+    title: str
+    operator: str
+    noise: str
+    prior: str
+    aim: str
+    typed: str
+    seed: int
+
+
+def page_of_file(
+    result: Restoration, names: Sequence[str], rows: Sequence[Any], figures: Any, told: Told
+) -> report.Report:
+    """The page of the events of one file."""
+    if len(rows) == 1:
+        shown: list[report.Section] = [report.Picture(panels.panel(result, 0), _PANEL)]
+    else:
+        strips = panels.strips(result, samples=panels.SAMPLES)
+        first = f", the first {len(result.mean[:8])} of {len(rows)}" if len(rows) > 8 else ""
+        bar = panels.deviation_bar(result)
+        shown = [report.Strips(strips, f"Each column is one image{first}. {_PANEL}"), report.Picture(bar)]
+    return _page(names, rows, figures, told, shown)
+
+
+def page_of_folder(folder: Path, names: Sequence[str], rows: Sequence[Any], figures: Any, told: Told) -> report.Report:
+    """The page of a folder of results, from what stands in it; images to be doubted come first."""
+    order = sorted(range(len(rows)), key=lambda k: not doubtful(rows[k]))
+    shown: list[report.Section] = []
+    for k in order[:PANELS]:
+        verdict = "**does not fit**, " if doubtful(rows[k]) else ""
+        misfit = "" if rows[k]["misfit"] is None else f": {verdict}misfit {rows[k]['misfit']:.2f}"
+        shown += [
+            report.Heading(f"`{names[k]}`{misfit}", 3),
+            report.Picture(_open(folder / names[k] / "panel.png"), ""),
+        ]
+    if len(rows) > PANELS:
+        shown.append(report.Text(f"{len(rows) - PANELS} more are in the folder, each with its `panel.png`."))
+    return _page(names, rows, figures, told, [*shown, report.Text(_PANEL)])
+
+
+def _page(
+    names: Sequence[str], rows: Sequence[Any], figures: Mapping[str, Any], told: Told, shown: Sequence[report.Section]
+) -> report.Report:
+    sections: list[report.Section] = []
+    if figures["doubtful"]:
+        sections.append(_notice(names, rows))
+    sections += [report.Cards(_cards(figures)), *shown]
+    sections += [report.Heading("Figures"), report.Table(("figure", "value"), _lines(figures, told), _LEGEND, words=2)]
+    if len(rows) > 1:
+        sections += [report.Heading("Image by image"), _table(names, rows)]
+    if failed := figures.get("failed"):
+        lines = [(f"`{name}`", reason) for name, reason in failed.items()]
+        sections += [report.Heading("Not restored"), report.Table(("file", "why"), lines, words=2)]
+    sections.append(report.Command(told.typed, "Made by:"))
+    exact = "draws from the posterior itself" if figures["exact"] else "an approximation of the posterior"
+    lead = f"Operator `{told.operator}`, noise {told.noise}, prior {told.prior}. Method: {figures['method']}, {exact}."
+    return report.Report(f"Restored: {told.title}", sections, lead=lead, foot=foot(told.seed, figures["seconds"]))
+
+
+def _notice(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> report.Notice:
+    """Why not to trust a result, in plain words."""
+    bad = [(name, row["misfit"]) for name, row in zip(names, rows, strict=True) if doubtful(row)]
+    words = (
+        "This looks like another kind of image, a misaligned one, or another operator or noise level. What is left "
+        "unexplained is {} times the noise that was told, and about 1 would be expected: the picture and its stated "
+        "uncertainty are not to be relied on."
+    )
+    if len(rows) == 1:
+        return report.Notice("Do not trust this picture", words.format(f"**{bad[0][1]:.3g}**"))
+    listed = ", ".join(f"`{name}` ({misfit:.3g})" for name, misfit in bad[:12]) + (", …" if len(bad) > 12 else "")
+    title = f"Do not trust {len(bad)} of these {len(rows)} pictures"
+    low, high = min(m for _, m in bad), max(m for _, m in bad)
+    return report.Notice(title, f"{words.format(f'{low:.3g} to {high:.3g}')} They are {listed}.")
+
+
+def _cards(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    cards = []
+    if figures["misfit"] is not None:
+        fits = "fits the prior" if not figures["doubtful"] else f"up to {HIGHEST_MISFIT:g} is not unusual"
+        cards.append((f"{figures['misfit']:.2f}", f"misfit, in units of the noise: {fits}"))
+    if "psnr_mean" in figures:
+        cards.append((f"{figures['psnr_mean']:.2f} dB", "PSNR of the posterior mean"))
+    if "coverage" in figures:
+        cards.append((f"{figures['coverage']:.1%}", "of the true values lie in the 90 % interval"))
+    if figures["n"] > 1:
+        cards.append((f"{figures['images_per_second']:.3g}", "images per second"))
+    else:
+        cards.append((f"{figures['seconds']:.3g} s", f"for {figures['draws']} draws"))
+    if figures["network_calls"]:
+        each = figures["network_calls"] / (figures["n"] * figures["draws"])
+        cards.append((f"{each:.4g}", "network calls for a draw"))
+    return cards
+
+
+def _lines(figures: Mapping[str, Any], told: Told) -> list[tuple[str, str]]:
+    exact = "exact" if figures["exact"] else f"approximate{'; ' + figures['law'] if 'law' in figures else ''}"
+    lines = [("method", f"{figures['method']}"), ("the draws are", exact), ("aim", told.aim)]
+    for name, value in figures.items():
+        if name not in _HIDDEN and value is not None:
+            lines.append((_WORDS.get(name, name.replace("_", " ")), _format(value)))
+    verdict = "no" if figures["doubtful"] else "yes" if figures["misfit"] is not None else "not judged: no noise"
+    place = next(k for k, (name, _) in enumerate(lines) if name in ("misfit", "seconds")) + 1
+    return [*lines[:place], ("fits the prior", verdict), *lines[place:]]
+
+
+def _table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> report.Table:
+    """A line for each image."""
+    columns = {"psnr_mean": "PSNR, dB", "ssim": "SSIM", "crps": "CRPS", "coverage": "coverage"}
+    known = [key for key in columns if any(key in row for row in rows)]
+    inner = [key for key in ("effective_sample_size", "r_hat") if any(key in row["diagnostics"] for row in rows)]
+    lines = []
+    for name, row in list(zip(names, rows, strict=True))[:_ROWS]:
+        misfit = None if row["misfit"] is None else f"{row['misfit']:.2f}"
+        verdict = "**no**" if doubtful(row) else "yes" if misfit else None
+        figures = [_format(row[key]) if key in row else None for key in known]
+        chains = [_format(row["diagnostics"][key]) if key in row["diagnostics"] else None for key in inner]
+        lines.append([f"`{name}`", verdict, misfit, *figures, *chains, f"{row['seconds']:.3g}"])
+    head = [
+        "image",
+        "fits",
+        "misfit",
+        *(columns[key] for key in known),
+        *(_WORDS[key].removesuffix(" (median)") for key in inner),
+    ]
+    more = (
+        f"The first {_ROWS} of {len(rows)}; `result.json` and the `figures.json` of each have all."
+        if len(rows) > _ROWS
+        else ""
+    )
+    return report.Table([*head, "seconds"], lines, more, words=2)
+
+
+def _open(path: Path) -> Picture:
+    import struct
+
+    png = path.read_bytes()
+    width, height = struct.unpack(">II", png[16:24])
+    return Picture(png, width, height)
+
+
+def _format(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+_PANEL = (
+    "A sample is one image that the measurement and the prior allow; the mean is the best guess and smoother than any. "
+    "The deviation is the posterior's, entry by entry; of the true values, nine in ten should lie between the two "
+    "quantiles."
+)
+_LEGEND = (
+    "Misfit: root mean square of (y - A mean) / noise; about 1 or below where measurement and prior agree. "
+    "PSNR, SSIM, CRPS and coverage are against the truth, where it is known, on the scale of [-1, 1]."
+)

@@ -7,12 +7,12 @@ from oneprior.core import Rows
 from oneprior.inference import HMC, ClosedForm, bayes
 from oneprior.laws import check_operator, check_prior
 from oneprior.likelihoods import GaussianLikelihood
-from oneprior.operators import Affine, Matrix, Operator, parse_operator
+from oneprior.operators import Affine, Matrix, Operator, compose, parse_operator
 from oneprior.priors import residual as module
 from oneprior.priors.base import StandardNormal
 from oneprior.priors.gaussian import LowRankGaussian
 from oneprior.priors.pushforward import push
-from oneprior.priors.residual import Residue, Whitener, with_residual
+from oneprior.priors.residual import Residual, Residue, Scale, Whitener, with_residual
 
 SHAPE = (1, 3, 4)
 
@@ -21,7 +21,8 @@ def residual(seed=5):
     rows = Rows(12, seed=seed)
     basis = torch.linalg.qr(rows.normal(2, dtype=torch.float64))[0]
     mean = 0.1 * rows.normal(1, dtype=torch.float64).reshape(SHAPE)
-    return LowRankGaussian(mean, basis, torch.tensor([0.3, 0.1]).double(), 0.02)
+    law = LowRankGaussian(mean, basis, torch.tensor([0.3, 0.1]).double(), 0.02)
+    return Residual(law, 0.5 + rows.uniform(1, dtype=torch.float64).reshape(SHAPE))
 
 
 def decoder():
@@ -30,8 +31,11 @@ def decoder():
     return Affine(Matrix(rows.normal(4, dtype=torch.float64), (4,), SHAPE), offset)
 
 
-def dense(law):
-    return (law.basis * law.variances) @ law.basis.T + law.noise_variance * torch.eye(12).double()
+def dense(e):
+    """The covariance of e, and beside it that of the law inside."""
+    law, scale = e.law, e.scale.flatten()
+    inner = (law.basis * law.variances) @ law.basis.T + law.noise_variance * torch.eye(12).double()
+    return scale[:, None] * inner * scale
 
 
 def evidence(words, noise, n=3):
@@ -47,7 +51,7 @@ def test_posterior_mean_covariance_and_evidence_are_those_of_the_whole_gaussian(
     e, f, likelihood = residual(), decoder(), evidence(words, noise)
     prior = with_residual(push(StandardNormal((4,)), f, torch.Size(SHAPE)), e)
     W, A = f.part.dense(), likelihood.operator.dense()
-    S, mean = W @ W.T + dense(e), (f.offset + e.mean).flatten()
+    S, mean = W @ W.T + dense(e), (f.offset + e.scale * e.law.mean).flatten()
     M = A @ S @ A.T + noise**2 * torch.eye(len(A)).double()
     gain = torch.linalg.solve(M, A @ S).T
     centre = mean + (likelihood.y.flatten(1) - A @ mean) @ gain.T
@@ -79,10 +83,11 @@ def test_the_same_draw_alone_and_in_a_batch():
 @pytest.mark.parametrize("limit", [4096, 1])
 def test_the_whitener_whitens(words, limit, monkeypatch):
     monkeypatch.setattr(module, "DENSE_LIMIT", limit)
-    law, likelihood = residual(), evidence(words, 0.1)
-    F, A = Whitener(law, likelihood), likelihood.operator.dense()
+    e, likelihood = residual(), evidence(words, 0.1)
+    seen = GaussianLikelihood(likelihood.y, compose(likelihood.operator, Scale(e.scale)), 0.1)
+    F, A = Whitener(e.law, seen), likelihood.operator.dense()
     check_operator(F)
-    M = A @ dense(law) @ A.T + 0.01 * torch.eye(len(A)).double()
+    M = A @ dense(e) @ A.T + 0.01 * torch.eye(len(A)).double()
     unit = F.dense() @ M @ F.dense().T
     exact = words != "matrix" or limit == 4096
     assert (unit - torch.eye(len(A)).double()).abs().max() < (1e-6 if exact else 1.0)

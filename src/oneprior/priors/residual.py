@@ -1,14 +1,15 @@
-"""What a decoder cannot say, as part of the law: x = f(z) + e, with e ~ N(mean, S) measured on real events.
+"""What a decoder cannot say, as part of the law: x = f(z) + e, with the law of e measured on real events.
 
 A GAN, a VAE, a VQ-VAE or a latent diffusion model has its support on a thin surface, and no real event lies on it. A
 posterior that believes in the surface is sure of itself and wrong: with small noise it collapses on the point nearest
 to y. What is left over of real events when the model has explained them as well as it can, e = x - f(z), is a law like
-any other; low rank plus noise describes it, and it is measured once for a run, never for a task (`training.residual`).
+any other: e = scale * v with a scale for each entry (pixels of a border are never wrong) and v ~ N(mean, S), low rank
+plus noise. It is measured once for a run, never for a task (`training.residual`).
 Tarantola (2005, section 1.5) calls it modelisation error, Kaipio and Somersalo (2007) approximation error.
 
 For a linear instrument A with Gaussian noise, e is integrated out in closed form:
 
-    y | z ~ N(A (f(z) + mean), M),    M = A S A' + sigma^2 I,
+    y | z ~ N(A_e mean + A f(z), M),    M = A_e S A_e' + sigma^2 I,    A_e = A diag(scale),
 
 so that inference works on the same z as before, under a likelihood that is wider, and therefore easier; then e given z
 and y is drawn exactly. `Residue.marginal` gives that likelihood the plain form N(F y; F A f(z), I), F M F' = I, which
@@ -16,6 +17,8 @@ every method takes.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -30,6 +33,50 @@ from oneprior.priors.gaussian import LowRankGaussian
 from oneprior.priors.linear_gaussian import DENSE_LIMIT, Instrument
 
 
+@dataclass(frozen=True)
+class Residual:
+    """The law of e = scale * v.
+
+    Args:
+        law: of v, (*event_shape).
+        scale: of each entry, (*event_shape), > 0.
+    """
+
+    law: LowRankGaussian
+    scale: Tensor
+
+    @classmethod
+    def fit(cls, left: Tensor, rank: int | None = None, growth: float = 1.0) -> Residual:
+        """From samples of e, (n, *event_shape).
+
+        Args:
+            left: the samples.
+            rank: of the covariance; by default that with the best held-out likelihood.
+            growth: a factor on the covariance, for what fitting z has taken away.
+        """
+        size = left.square().mean(0).sqrt()
+        scale = (size + 0.1 * size.square().mean().sqrt()).clamp_min(1e-6)
+        law = LowRankGaussian.fit([left / scale], rank)
+        law = LowRankGaussian(law.mean, law.basis, growth * law.variances, growth * law.noise_variance)
+        return cls(law, scale)
+
+    def to(self, target: torch.device | torch.dtype | str) -> Residual:
+        """The same law on another device or in another type."""
+        return Residual(self.law.to(target), self.scale.to(target))
+
+    def decode(self, u: Tensor) -> Tensor:
+        """e from its noise, (n, *law.noise_shape) -> (n, *event_shape)."""
+        return self.scale * self.law.decode(u)
+
+    def sample(self, rows: Rows) -> Tensor:
+        """One e a row, (n, *event_shape)."""
+        return self.scale * self.law.sample(rows)
+
+    def covariance_diag(self) -> Tensor:
+        """Var[e] entry by entry, (*event_shape)."""
+        return self.scale.square() * self.law.covariance().diagonal().reshape(self.scale.shape)
+
+
 class ResidualPrior(Prior):
     """The law of base + e; `bayes` integrates e out where the measurement is linear with Gaussian noise.
 
@@ -38,7 +85,7 @@ class ResidualPrior(Prior):
         residual: the law of e, over events of the same shape.
     """
 
-    def __init__(self, base: Prior, residual: LowRankGaussian) -> None:
+    def __init__(self, base: Prior, residual: Residual) -> None:
         self.base, self.residual, self.event_shape = base, residual, base.event_shape
 
     @property
@@ -52,11 +99,11 @@ class ResidualPrior(Prior):
 class NoiseResidualPrior(ResidualPrior, NoisePrior):
     """A `ResidualPrior` over a map of noise: u = (noise of the base, noise of e), flat."""
 
-    def __init__(self, base: NoisePrior, residual: LowRankGaussian) -> None:
+    def __init__(self, base: NoisePrior, residual: Residual) -> None:
         ResidualPrior.__init__(self, base, residual)
         self._size = base.noise_shape.numel()
         self._noise = base
-        self.noise_shape = torch.Size([self._size + residual.noise_shape.numel()])
+        self.noise_shape = torch.Size([self._size + residual.law.noise_shape.numel()])
 
     def decode(self, u: Tensor) -> Tensor:
         z = u[:, : self._size].reshape(-1, *self._noise.noise_shape)
@@ -66,7 +113,7 @@ class NoiseResidualPrior(ResidualPrior, NoisePrior):
         return NoisePrior.sample(self, rows)
 
 
-def with_residual(base: Prior, residual: LowRankGaussian) -> ResidualPrior:
+def with_residual(base: Prior, residual: Residual) -> ResidualPrior:
     """`ResidualPrior`, keeping the noise road open where the base has one."""
     return NoiseResidualPrior(base, residual) if isinstance(base, NoisePrior) else ResidualPrior(base, residual)
 
@@ -79,8 +126,9 @@ class Residue:
         likelihood: linear, Gaussian, one noise level for all rows.
     """
 
-    def __init__(self, residual: LowRankGaussian, likelihood: GaussianLikelihood) -> None:
+    def __init__(self, residual: Residual, likelihood: GaussianLikelihood) -> None:
         self.residual, self.likelihood = residual, likelihood
+        self._seen = compose(likelihood.linear_operator, Scale(residual.scale))  # A diag(scale)
 
     @staticmethod
     def serves(likelihood: object) -> bool:
@@ -93,9 +141,9 @@ class Residue:
 
     def marginal(self) -> GaussianLikelihood:
         """log p(y | f(z)) up to nothing: N(F (y - A mean); F A f(z), I), with the volume of F."""
-        law, likelihood = self.residual, self.likelihood
+        law, likelihood = self.residual.law, self.likelihood
         operator, y = likelihood.linear_operator, likelihood.y
-        whitener = Whitener(law, likelihood)
+        whitener = Whitener(law, GaussianLikelihood(y, self._seen, likelihood.noise_level))
         instrument = whitener.instrument
         centred = instrument.vector(y) - instrument.forward(law.mean.flatten()[None].to(y.real))
         return GaussianLikelihood(
@@ -110,20 +158,41 @@ class Residue:
         draws, n = x.shape[:2]
         law = self._given(x.flatten(0, 1))
         e = law.draw(rows.to(x.device).stream("residual").repeat(draws), torch.arange(draws * n, device=x.device))
-        return x + e.to(x).unflatten(0, (draws, n))
+        return x + self.residual.scale.to(x) * e.to(x).unflatten(0, (draws, n))
 
     def complete_mean(self, x: Tensor) -> Tensor:
         """E[x | y] from E[f(z) | y], since E[e | z, y] is affine in f(z); (n, *event_shape)."""
-        return x + self._given(x).mean().to(x)
+        return x + self.residual.scale.to(x) * self._given(x).mean().to(x)
 
     def _given(self, x: Tensor) -> GaussianPosterior:
         """p(e | y - A f(z)); rows of x in draw-major order."""
         index = torch.arange(len(x), device=x.device) % self.likelihood.rows
         likelihood = self.likelihood.take(index)
-        left = GaussianLikelihood(
-            likelihood.y - likelihood.linear_operator(x), likelihood.linear_operator, likelihood.noise_level
-        )
-        return GaussianPosterior(self.residual, left)
+        gap = likelihood.y - likelihood.linear_operator(x)
+        left = GaussianLikelihood(gap, self._seen, likelihood.noise_level)
+        return GaussianPosterior(self.residual.law, left)
+
+
+class Scale(LinearOperator):
+    """x -> scale * x, entry by entry.
+
+    Args:
+        scale: of the shape of one event, > 0.
+    """
+
+    disjoint = True
+    scale: Tensor
+
+    def __init__(self, scale: Tensor) -> None:
+        super().__init__()
+        self.in_shape = self.out_shape = torch.Size(scale.shape)
+        self.register_buffer("scale", scale)
+
+    def apply(self, x: Tensor) -> Tensor:
+        return x * self.scale.to(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return y * self.scale.to(y)
 
 
 class Whitener(LinearOperator):

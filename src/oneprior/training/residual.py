@@ -22,6 +22,7 @@ from oneprior.data.batch import Batch, Dataset
 from oneprior.models.base import Model
 from oneprior.priors.base import NoisePrior
 from oneprior.priors.gaussian import LowRankGaussian
+from oneprior.priors.residual import Residual
 from oneprior.training.folder import read_tensors, write_tensors
 from oneprior.training.run import RESIDUAL, Run
 
@@ -30,7 +31,7 @@ _SEARCHED = 256  # the most events of a search, which costs `_STEPS` gradients e
 _STEPS, _STARTS, _RATE = 150, 16, 0.1
 
 
-def fit_residual(model: Model, data: Dataset, events: int = 1024, seed: int = 0) -> LowRankGaussian | None:
+def fit_residual(model: Model, data: Dataset, events: int = 1024, seed: int = 0) -> Residual | None:
     """The law of x - f(z) over some events of the data; None for a family whose law covers all events by itself.
 
     Args:
@@ -57,14 +58,12 @@ def fit_residual(model: Model, data: Dataset, events: int = 1024, seed: int = 0)
         parts.append(batch.x - seen)
     left = torch.cat(parts).cpu()
     rank = None if len(left) >= 32 else 0
-    law = LowRankGaussian.fit([left], rank)
     if not searched:
-        return law
+        return Residual.fit(left, rank)
     surface = model.surface()
     assert isinstance(surface, NoisePrior)
     fitted, size = surface.noise_shape.numel(), left[0].numel()
-    growth = size / max(size - fitted, size / 4)
-    return LowRankGaussian(law.mean, law.basis, growth * law.variances, growth * law.noise_variance)
+    return Residual.fit(left, rank, growth=size / max(size - fitted, size / 4))
 
 
 def measure_residual(run: Run, data: Dataset, events: int = 1024) -> Run:
@@ -80,20 +79,21 @@ def measure_residual(run: Run, data: Dataset, events: int = 1024) -> Run:
     return replace(run)
 
 
-def write_residual(folder: Path, law: LowRankGaussian) -> None:
+def write_residual(folder: Path, residual: Residual) -> None:
     """The law as a file of tensors in the run folder."""
+    law = residual.law
     tensors = {"mean": law.mean, "basis": law.basis, "variances": law.variances, "noise_variance": law.noise_variance}
+    tensors["scale"] = residual.scale
     write_tensors(folder / RESIDUAL, tensors, {"rank": law.rank})
 
 
-def read_residual(folder: Path, device: torch.device) -> LowRankGaussian | None:
+def read_residual(folder: Path, device: torch.device) -> Residual | None:
     """The law that lies in a run folder, or None."""
     if not (folder / RESIDUAL).exists():
         return None
     tensors, _ = read_tensors(folder / RESIDUAL)
-    return LowRankGaussian(tensors["mean"], tensors["basis"], tensors["variances"], tensors["noise_variance"]).to(
-        device
-    )
+    law = LowRankGaussian(tensors["mean"], tensors["basis"], tensors["variances"], tensors["noise_variance"])
+    return Residual(law, tensors["scale"]).to(device)
 
 
 def _some(data: Dataset, events: int, device: torch.device) -> Iterator[Batch]:

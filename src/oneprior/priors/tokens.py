@@ -100,6 +100,16 @@ class CausalTokenPrior(TokenPrior):
                     logits, state = self.network.advance(codes[:, i], state)
         return codes.reshape(-1, *self.grid)
 
+    def begin(self, n: int) -> tuple[Tensor, Any]:
+        """Logits of the first code of n grids, (n, K), and a state to go on with; for draws that others steer."""
+        logits, state = self.network.begin(n)
+        return self._law(logits), state
+
+    def advance(self, codes: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Logits of the next code, (n, K), after the codes just chosen, (n,); the state may change in place."""
+        logits, state = self.network.advance(codes, state)
+        return self._law(logits), state
+
     def _law(self, logits: Tensor) -> Tensor:
         """The network's logits (..., K) after temperature and top-k."""
         logits = logits.float() / self.temperature

@@ -1,10 +1,15 @@
 """Measurements: noise in its units, files that round-trip and never surprise."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from oneprior.core import AffineMap, Geometry, InputError, Rows, ShapeError
+from oneprior.likelihoods import parse_noise_law
+from oneprior.likelihoods.noise import PoissonNoise, RicianNoise, UnknownNoise
 from oneprior.operators import Matrix
 from oneprior.tasks import Measurement, measured, parse_noise, simulate
 
@@ -103,3 +108,75 @@ def test_a_measurement_may_be_told_otherwise():
     again = given.told(noise=0.5)
     assert (again.noise_level, again.operator) == (0.5, given.operator)
     assert again.truth is given.truth
+
+
+LAWS = ["gaussian:5%", "rician:5%", "laplace:12", "outliers:5%:share=0.2", "unknown:1%:20%", "poisson", "poisson:50"]
+
+
+@pytest.mark.parametrize("words", LAWS)
+def test_every_law_of_noise_is_kept_in_the_file_and_fits_the_truth(tmp_path, words):
+    x = Rows(6, seed=0).uniform(1, 12, 12) * 1.8 - 0.9
+    made = simulate(x, "downsample:2", words, Rows(6, seed=1), units=GREY)
+    got = Measurement.load(made.save(tmp_path / "y"))
+    assert got.noise == made.noise
+    assert torch.equal(got.likelihood.log_prob(x), made.likelihood.log_prob(x))
+    misfit, p = got.misfit(got.truth), got.misfit_p(got.truth)
+    assert ((misfit > 0.7) & (misfit < 1.4)).all()
+    assert p.min() > 1e-3
+    if not words.startswith("unknown"):
+        assert (got.misfit_p(255 - got.truth) < 1e-4).all()
+        assert (got.misfit(255 - got.truth) > 1.3).all()
+    assert torch.equal(got.take(slice(2, 4)).likelihood.log_prob(x[2:4]), got.likelihood.log_prob(x)[2:4])
+    part = simulate(x[2:4], "downsample:2", words, Rows([2, 3], seed=1), units=GREY)
+    assert torch.equal(part.y, made.y[2:4])
+    assert not got.exact
+
+
+def test_levels_by_row_are_kept_for_every_law_with_a_level(tmp_path):
+    x, levels = torch.zeros(3, *SHAPE), torch.tensor([1.0, 2.0, 30.0])
+    law = parse_noise_law("laplace:5%", GREY).with_level(levels)
+    made = simulate(x, "identity", law, Rows(3), units=GREY)
+    got = Measurement.load(made.save(tmp_path / "y"))
+    assert torch.allclose(got.noise_level, levels.double())
+    assert got.noise.name == "laplace"
+    assert torch.allclose(got.take(slice(2, 3)).misfit(got.truth[2:]), made.misfit(made.truth)[2:])
+
+
+def test_files_of_format_1_are_read(tmp_path):
+    made = simulate(torch.zeros(2, *SHAPE), "mask:left", "5%", Rows(2), units=GREY)
+    path = made.save(tmp_path / "y.npz")
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    about = json.loads(str(arrays["about"]))
+    assert about.pop("noise") == "gaussian:12.75"
+    np.savez(path, **arrays | {"about": np.array(json.dumps(about | {"format": 1}))})
+    got = Measurement.load(path)
+    assert got.noise_level == 12.75
+    assert got.noise == made.noise
+    np.savez(path, **arrays | {"about": np.array(json.dumps(about | {"format": 3}))})
+    with pytest.raises(InputError, match="update oneprior"):
+        Measurement.load(path)
+
+
+def test_a_measurement_may_be_told_another_law():
+    given = simulate(torch.zeros(2, *SHAPE), "identity", 0.1, Rows(2), units=GREY)
+    assert given.told(noise="rician:5%").noise == RicianNoise(12.75)
+    poisson = given.told(noise="poisson:255")
+    assert poisson.noise == PoissonNoise(1.0, 0.0)
+    assert poisson.told(operator="identity").noise is poisson.noise
+    with pytest.raises(InputError, match="no one level"):
+        _ = poisson.noise_level
+    assert given.told(noise=0).exact
+    assert measured(given.y, "identity", "unknown", SHAPE, GREY).noise == UnknownNoise(0.255, 255.0)
+
+
+def test_poisson_counts_begin_at_the_black_of_the_instrument():
+    """Blurs and projections of black are not black times one: counts begin at A(black)."""
+    units = AffineMap.from_range(-1000.0, 1000.0)
+    operator = Matrix(torch.tensor([[1.0, 1.0], [2.0, 1.0]]))
+    x = torch.tensor([[-1.0, -1.0]]).expand(4, 2)
+    made = simulate(x, operator, "poisson:20", Rows(4), units=units)
+    assert torch.equal(made.y, torch.tensor([-2000.0, -3000.0]).expand(4, 2))
+    assert torch.isfinite(made.likelihood.log_prob(x)).all()
+    with pytest.raises(InputError, match="below the black"):
+        _ = replace(made, y=made.y - 500).likelihood

@@ -8,8 +8,8 @@ probable, and given |y - A x|^2 = Q over d numbers
 
 a normalised density. log sigma is known to about 1 / sqrt(2 d) a posteriori and the spacing is half of that at most, so
 the sum is the integral (a truncated inverse-gamma mixture) up to the ends of the range: the trapezoid rule of a peak
-converges like exp(-2 pi^2 (width / spacing)^2). Draws of sigma are exact for the sum as it stands. Only 129 values
-around the peak are summed, 32 posterior deviations on each side: the work does not grow with d.
+converges like exp(-2 pi^2 (width / spacing)^2). Draws of sigma are exact for the sum as it stands. Only 81 values
+around the peak are summed, 20 posterior deviations on each side: the work does not grow with d.
 
 One sigma a row. Given sigma the likelihood is Gaussian (`given`), and given x `posterior_sigma` draws it: methods that
 know only Gaussian noise serve it by Gibbs sampling. What it cannot know: a wrong image looks like much noise. Its
@@ -30,7 +30,7 @@ from oneprior.likelihoods.measured import checked_level, numbers
 from oneprior.likelihoods.scale_mixture import ScaleMixture
 from oneprior.operators.base import Operator
 
-_REACH = 64  # grid values summed on each side of the peak
+_REACH = 40  # grid values summed on each side of the peak
 
 
 class UnknownNoiseLikelihood(ScaleMixture):

@@ -14,6 +14,7 @@ from oneprior.laws import check_operator
 from oneprior.operators import LinearOperator, Operator, grammar, parse_operator
 
 SHAPES = [(1, 8, 8), (2, 7, 5), (3, 9, 6), (1, 11), (1, 5, 6, 7), (3, 4, 3, 5)]
+SURROGATES = ("jpeg",)  # whose gradient is not theirs but of what they smooth, and says so
 EXAMPLES = [words for entry in grammar() for words in entry.examples]
 
 
@@ -99,6 +100,8 @@ def test_gradients_go_through_where_it_says_so(words, shape):
     assert bool(torch.isfinite(slope).all())
     if isinstance(operator, LinearOperator):
         assert torch.allclose(slope, operator.adjoint(v), rtol=1e-10, atol=1e-10)
+        return
+    if words.split(":")[0] in SURROGATES:
         return
     direction = Rows(2, seed=2).normal(*shape, dtype=torch.float64)
     step = 1e-6

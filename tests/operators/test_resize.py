@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from oneprior.core import InputError
-from oneprior.operators import Bicubic, Downsample, parse_operator, resize
+from oneprior.laws import check_operator
+from oneprior.operators import Downsample, bicubic, parse_operator, separable
 from oneprior.operators.resize import shrinking
 
 
@@ -17,7 +18,7 @@ def _picture(*shape):
 @pytest.mark.parametrize("factor", [2, 3, 4, 2.5, (1, 3), (5, 1.5)])
 def test_a_picture_is_shrunk_as_pillow_and_torch_do_it(factor):
     x = _picture(1, 1, 45, 38)
-    operator = Bicubic((1, 45, 38), factor)
+    operator = bicubic((1, 45, 38), factor)
     y = operator(x)[0, 0]
     pillow = Image.fromarray(x[0, 0].numpy(), mode="F").resize(
         tuple(operator.out_shape[:0:-1]), Image.Resampling.BICUBIC
@@ -32,7 +33,7 @@ def test_a_picture_is_shrunk_as_pillow_and_torch_do_it(factor):
     [((2, 7, 5), 2, (4, 3)), ((1, 11), 2.5, (4,)), ((1, 5, 6, 7), (1, 1, 4), (5, 6, 2)), ((1, 3, 9), 8, (1, 1))],
 )
 def test_adjoint_constants_and_words(shape, factor, out):
-    operator = Bicubic(shape, factor)
+    operator = bicubic(shape, factor)
     assert tuple(operator.out_shape) == (shape[0], *out)
     dense = operator.dense()
     unit = torch.eye(len(dense), dtype=torch.float64).reshape(-1, *operator.out_shape)
@@ -43,18 +44,19 @@ def test_adjoint_constants_and_words(shape, factor, out):
 
 def test_no_factor_is_no_change():
     x = _picture(2, 3, 8, 9)
-    assert torch.allclose(Bicubic((3, 8, 9), 1)(x), x)
+    assert torch.allclose(bicubic((3, 8, 9), 1)(x), x)
 
 
 def test_a_long_axis_keeps_its_band_only(monkeypatch):
     dense, x = shrinking(50, 20), _picture(2, 1, 50).double().requires_grad_()
-    monkeypatch.setattr(resize, "_DENSE", 10)
-    operator = Bicubic((1, 50), 2.5)
+    monkeypatch.setattr(separable, "_DENSE", 10)
+    operator = bicubic((1, 50), 2.5)
     assert operator.get_buffer("matrix_0").is_sparse
     y = operator(x)
     assert torch.allclose(y[:, 0], x[:, 0] @ dense.T)
     (slope,) = torch.autograd.grad(y.square().sum(), x)
     assert torch.allclose(slope, 2 * operator.adjoint(y))
+    check_operator(operator)
 
 
 def test_thick_slices_are_box_means_of_one_axis():

@@ -12,7 +12,8 @@ from oneprior.operators.grammar import grammar, parse_operator
 from oneprior.operators.identity import Identity
 from oneprior.operators.mask import Erase, Mask
 from oneprior.operators.mri import MRI
-from oneprior.operators.resize import Bicubic
+from oneprior.operators.resize import bicubic
+from oneprior.operators.separable import Separable
 from oneprior.operators.stack import Stack, stack
 from oneprior.operators.words import Grammar
 
@@ -20,7 +21,6 @@ __all__ = [
     "CT",
     "MRI",
     "Affine",
-    "Bicubic",
     "Blur",
     "Downsample",
     "Erase",
@@ -34,7 +34,9 @@ __all__ = [
     "Mask",
     "Matrix",
     "Operator",
+    "Separable",
     "Stack",
+    "bicubic",
     "compose",
     "gaussian_blur",
     "grammar",

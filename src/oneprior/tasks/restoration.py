@@ -23,17 +23,20 @@ from typing import Any, ParamSpec
 import torch
 from torch import Tensor
 
-from oneprior.core import AffineMap, Geometry, InputError, Rows, ShapeError, per_row
+from oneprior.core import AffineMap, Geometry, InputError, Rows, ShapeError
 from oneprior.inference import Draws, Sampler, bayes
 from oneprior.operators.base import LinearOperator, Operator
 from oneprior.operators.mask import Mask
 from oneprior.priors.base import Prior
 from oneprior.priors.pushforward import Tilted
+from oneprior.tasks.familiarity import FOREIGN, strangeness
 from oneprior.tasks.measurement import Measurement, measured
 from oneprior.tasks.methods import Aim, Guide, choose
 from oneprior.training.run import Run
 
 _P = ParamSpec("_P")
+MISFIT = 2.0
+"""Misfit of the posterior mean beyond which a restoration does not explain its measurement."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,9 @@ class Restoration:
         network_calls: calls of the network truly made, each of one row.
         seconds: wall time of the inference.
         done: the finished share, 0 to 1.
-        diagnostics: what the method says of itself, and `misfit`: the root mean square of (y - A mean) / sigma, (n,),
-            about 1 or below where measurement and prior agree.
+        diagnostics: what the method says of itself, and of each row `misfit` (`Measurement.misfit` of the mean: about 1
+            or below where measurement and posterior agree), `misfit_draw` (of one draw: about 1) and, where it can be
+            had, `strangeness` (`tasks.familiarity`: about 1 for what the prior was trained on).
     """
 
     draws: Tensor
@@ -69,6 +73,14 @@ class Restoration:
     def units(self) -> AffineMap:
         """The value range of x."""
         return self.measurement.units
+
+    @property
+    def doubts(self) -> list[str]:
+        """For each row a sentence where measurement and prior do not go together, or an empty one: do not trust it."""
+        fit = self.diagnostics["misfit"].tolist()
+        strange = self.diagnostics.get("strangeness")
+        far = [1.0] * len(fit) if strange is None else strange.tolist()
+        return [_doubt(misfit, distance) for misfit, distance in zip(fit, far, strict=True)]
 
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
         """Lower and upper end of the central interval, entry by entry; see `Draws.interval`."""
@@ -101,6 +113,7 @@ def restore_iter(
     seed: int = 0,
     rows: Rows | None = None,
     batch: int | None = None,
+    residual: bool = True,
 ) -> Iterator[Restoration]:
     """Draws from p(x | y) and summarises them, the work so far again and again: for progress bars and previews.
 
@@ -122,6 +135,7 @@ def restore_iter(
         rows: the random streams themselves, in place of the seed.
         batch: rows worked on at once, which bounds the memory; all by default. A prior that is given with conditions
             bound to rows needs all.
+        residual: whether what a run's decoder cannot say of real events is part of its law (`priors.residual`).
 
     Yields:
         The restoration of the rows that are worked on; the last one is the result, of all rows. A row's draws are the
@@ -139,7 +153,7 @@ def restore_iter(
     for start in range(0, n, size := batch or n):
         part = slice(start, start + size)
         state, given, told = None, measurement.take(part), _part_of(condition, part, n)
-        for state in _iterate(prior, given, rows.take(part), samples, (aim, method, guide), told):
+        for state in _iterate(prior, given, rows.take(part), samples, (aim, method, guide), told, residual):
             yield replace(state, done=(start + state.done * len(given)) / n)
         if state is not None:
             parts.append(state)
@@ -189,24 +203,38 @@ def _iterate(
     samples: int,
     choice: tuple[Aim, str | Sampler | None, Guide | None],
     condition: Mapping[str, Any] | None,
+    residual: bool,
 ) -> Iterator[Restoration]:
+    limits, moments = None, None
     if isinstance(prior, Run):
-        prior = prior.prior(condition)
+        limits, moments = _limits(prior, measurement), prior.moments()
+        prior = prior.whole_prior(condition) if residual else prior.prior(condition)
     elif condition:
         raise InputError("a condition is bound when a prior is made: give the run, or run.prior(condition)")
     base = prior.base if isinstance(prior, Tilted) else prior
     measurement = _placed(measurement, base.device)
-    asked = bayes(prior, measurement.likelihood)
+    likelihood = measurement.likelihood
+    distance = None if moments is None else strangeness(moments, likelihood)
+    about = {} if distance is None else {"strangeness": distance}
+    asked = bayes(prior, likelihood)
     posterior, sampler = choose(asked, *choice)
     counter = getattr(asked.prior, "calls", None)  # networks that count their own calls
     before = 0 if counter is None else counter.rows
     for state, seconds in _timed(sampler.run(posterior, samples, rows)):
-        if counter is not None:
+        if counter is not None and counter.rows - before > state.network_calls:
             state = replace(state, network_calls=counter.rows - before)
         if posterior.prior is not asked.prior:
             law = {"law": "that of the denoiser's probability-flow ODE in few steps, which the method draws from"}
             state = replace(state, exact=False, diagnostics={**state.diagnostics, **law})
-        yield _restoration(state, measurement, seconds)
+        yield _restoration(state, measurement, seconds, limits, about)
+
+
+def _limits(run: Run, measurement: Measurement) -> tuple[float, float] | None:
+    """The range that no event leaves, in the user's units: that of data of whole numbers, such as 0 .. 255. Draws are
+    brought into it, as the files are that hold them."""
+    whole = run.geometry.dtype.startswith(("uint", "bool"))
+    stated = run.geometry.format not in ("nifti", "dicom")
+    return measurement.units.range if whole and stated else None
 
 
 def _placed(measurement: Measurement, device: torch.device) -> Measurement:
@@ -230,24 +258,41 @@ def _timed(states: Iterator[Draws]) -> Iterator[tuple[Draws, float]]:
         yield state, spent
 
 
-def _restoration(state: Draws, measurement: Measurement, seconds: float) -> Restoration:
-    units, mean = measurement.units, state.mean()
-    restored = units.to_units(mean)
-    residual = (measurement.y - measurement.operator(restored)).abs()
-    sigma = per_row(torch.as_tensor(measurement.noise_level), residual).clamp_min(torch.finfo(residual.dtype).tiny)
-    misfit = (residual / sigma).square().flatten(1).mean(1).sqrt()
+def _restoration(
+    state: Draws,
+    measurement: Measurement,
+    seconds: float,
+    limits: tuple[float, float] | None,
+    about: Mapping[str, Any],
+) -> Restoration:
+    units = measurement.units
+    draws, mean, std = units.to_units(state.x), units.to_units(state.mean()), state.std() * units.scale
+    fit = {"misfit": measurement.misfit(mean), "misfit_draw": measurement.misfit(draws[0]), **about}
+    if limits is not None:
+        draws, mean = draws.clamp(*limits), mean.clamp(*limits)
+        std = draws.std(0) if state.spread is None and len(draws) > 1 else std
     return Restoration(
-        units.to_units(state.x),
-        restored,
-        state.std() * units.scale,
+        draws,
+        mean,
+        std,
         measurement,
         state.method,
         state.exact,
         state.network_calls,
         seconds,
         state.done,
-        {**state.diagnostics, "misfit": misfit},
+        {**state.diagnostics, **fit},
     )
+
+
+def _doubt(misfit: float, distance: float) -> str:
+    """Why a restoration is not to be trusted, or nothing."""
+    remedy = "another kind of image, a misaligned one, or another operator or noise level than was said"
+    if not misfit <= MISFIT:
+        return f"the measurement lies {misfit:.1f} noise deviations from what the restoration predicts: {remedy}"
+    if not distance <= FOREIGN:
+        return f"the measurement is {distance:.1f} times as far from the training data as they are: {remedy}"
+    return ""
 
 
 def _measurement(

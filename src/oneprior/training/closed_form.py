@@ -19,6 +19,7 @@ from oneprior.training.journal import Journal
 from oneprior.training.order import passes_over, seeded
 from oneprior.training.parallel import Team
 from oneprior.training.progress import Progress
+from oneprior.training.residual import fit_moments, write_moments
 from oneprior.training.run import write_run
 
 
@@ -66,6 +67,8 @@ def fit_in_closed_form(
             "hardware": hardware(team.device, team.size),
         }
         if folder is not None and team.main:
+            if config.residual:
+                write_moments(folder, fit_moments(data))
             write_run(folder, replace(record, result=result, finished=True), model.state_dict())
         team.wait()
         yield Progress(step, started * len(data), 1.0, seconds, 0.0, losses, picture, finished=True)

@@ -37,7 +37,7 @@ from oneprior.training.order import DataOrder, fetched_ahead, part_of, passes_ov
 from oneprior.training.parallel import Team, unbothered, whole
 from oneprior.training.players import Losses, Players, recipes
 from oneprior.training.progress import Progress
-from oneprior.training.residual import fit_residual, write_residual
+from oneprior.training.residual import fit_moments, fit_residual, write_moments, write_residual
 from oneprior.training.run import write_run
 from oneprior.training.schedules import Budget, crossed, decay_factor, warmup_factor
 
@@ -330,13 +330,15 @@ class _Fit:
         }
         if self.folder is not None and self.team.main:
             self.journal.line(replace(self._progress(), losses=losses))
-            self._leave_residual()
+            self._leave_laws()
             write_run(self.folder, replace(self.record, result=result, finished=True), kept)
         self.team.wait()
 
-    def _leave_residual(self) -> None:
-        """What the decoder cannot say of real events, beside the weights (`training.residual`)."""
+    def _leave_laws(self) -> None:
+        """The Gaussian of the data and what the decoder cannot say of them, beside the weights: `training.residual`."""
         assert self.folder is not None
+        if self.config.residual and not isinstance(self.data, CachedLatents):
+            write_moments(self.folder, fit_moments(self.data))
         if self.config.residual and not self.team.shards and self.data.event_shape == self.model.event_shape:
             with resting(self.model, 1.0):
                 law = fit_residual(self.model, self.unseen or self.data, self.config.residual, self.config.seed)

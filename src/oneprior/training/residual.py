@@ -1,4 +1,5 @@
-"""What a trained decoder cannot say about real events, measured once and kept with the run (`priors.residual`).
+"""What a trained decoder cannot say about real events, measured once and kept with the run (`priors.residual`); and
+the Gaussian of the data, by which measurements of something else are known (`tasks.familiarity`).
 
 e = x - f(z), where z explains x as well as the model can: through its encoder where it has one, by search where it has
 none. The search is an expectation-maximisation in small: z minimises |u|^2 / 2 + |x - f(u)|^2 / (2 s^2) for all events
@@ -10,7 +11,7 @@ Events are held out where the run holds any out; a model that knows its training
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,11 +23,13 @@ from oneprior.data.batch import Batch, Dataset
 from oneprior.models.base import Model
 from oneprior.priors.base import NoisePrior
 from oneprior.priors.gaussian import LowRankGaussian
+from oneprior.priors.moments import HeldOutMoments
 from oneprior.priors.residual import Residual
 from oneprior.training.folder import read_tensors, write_tensors
-from oneprior.training.run import RESIDUAL, Run
+from oneprior.training.run import MOMENTS, RESIDUAL, Run
 
 _BATCH = 64
+_MOMENTS, _RANK = 4096, 64  # events behind the Gaussian of the data, and its largest rank
 _SEARCHED = 256  # the most events of a search, which costs `_STEPS` gradients each
 _STEPS, _STARTS, _RATE = 150, 16, 0.1
 
@@ -76,15 +79,33 @@ def measure_residual(run: Run, data: Dataset, events: int = 1024) -> Run:
     if law is None:
         raise InputError(f"a {run.family} has no residual: its law covers every event, or there are no events")
     write_residual(run.path, law)
+    write_moments(run.path, fit_moments(data))
     return replace(run)
+
+
+def fit_moments(data: Dataset) -> LowRankGaussian:
+    """The low-rank Gaussian of some events of the data, by which foreign measurements are known."""
+    moments = HeldOutMoments(data.event_shape.numel())
+    for batch in _some(data, _MOMENTS, torch.device("cpu")):
+        moments.update(batch.x.flatten(1))
+    mean, basis, variances, noise = (value.float() for value in moments.finish(None, _RANK))
+    return LowRankGaussian(mean.reshape(data.event_shape), basis, variances, noise)
+
+
+def write_moments(folder: Path, law: LowRankGaussian) -> None:
+    """The Gaussian as a file of tensors in the run folder."""
+    write_tensors(folder / MOMENTS, _tensors(law), {"rank": law.rank})
+
+
+def read_moments(folder: Path, device: torch.device) -> LowRankGaussian | None:
+    """The Gaussian that lies in a run folder, or None."""
+    return _law(read_tensors(folder / MOMENTS)[0]).to(device) if (folder / MOMENTS).exists() else None
 
 
 def write_residual(folder: Path, residual: Residual) -> None:
     """The law as a file of tensors in the run folder."""
-    law = residual.law
-    tensors = {"mean": law.mean, "basis": law.basis, "variances": law.variances, "noise_variance": law.noise_variance}
-    tensors["scale"] = residual.scale
-    write_tensors(folder / RESIDUAL, tensors, {"rank": law.rank})
+    tensors = {**_tensors(residual.law), "scale": residual.scale}
+    write_tensors(folder / RESIDUAL, tensors, {"rank": residual.law.rank})
 
 
 def read_residual(folder: Path, device: torch.device) -> Residual | None:
@@ -92,8 +113,15 @@ def read_residual(folder: Path, device: torch.device) -> Residual | None:
     if not (folder / RESIDUAL).exists():
         return None
     tensors, _ = read_tensors(folder / RESIDUAL)
-    law = LowRankGaussian(tensors["mean"], tensors["basis"], tensors["variances"], tensors["noise_variance"])
-    return Residual(law, tensors["scale"]).to(device)
+    return Residual(_law(tensors), tensors["scale"]).to(device)
+
+
+def _tensors(law: LowRankGaussian) -> dict[str, Tensor]:
+    return {"mean": law.mean, "basis": law.basis, "variances": law.variances, "noise_variance": law.noise_variance}
+
+
+def _law(tensors: Mapping[str, Tensor]) -> LowRankGaussian:
+    return LowRankGaussian(tensors["mean"], tensors["basis"], tensors["variances"], tensors["noise_variance"])
 
 
 def _some(data: Dataset, events: int, device: torch.device) -> Iterator[Batch]:

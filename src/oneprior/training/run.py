@@ -19,6 +19,7 @@ from oneprior.core import AffineMap, BadRunError, ConditionSpec, Geometry, Input
 from oneprior.models import FAMILIES, family
 from oneprior.models.base import Model
 from oneprior.priors.base import Prior
+from oneprior.priors.gaussian import LowRankGaussian
 from oneprior.priors.residual import with_residual
 from oneprior.training.card import write_card
 from oneprior.training.checkpoint import Checkpoints
@@ -34,6 +35,9 @@ from oneprior.training.folder import (
 
 RESIDUAL = "residual.safetensors"
 """The law of what the decoder cannot say, where the family has one; see `training.residual`."""
+
+MOMENTS = "moments.safetensors"
+"""The Gaussian of the data; see `tasks.familiarity`."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,13 @@ class Run:
         law = read_residual(self.path, self.model.device)
         surface = None if law is None else self.model.surface(told)
         return self.model.prior(told) if law is None or surface is None else with_residual(surface, law)
+
+    def moments(self) -> LowRankGaussian | None:
+        """The Gaussian of the data that the run was trained on, where it is known."""
+        from oneprior.training.residual import read_moments
+
+        law = self.model.prior() if not self.conditions and not self.model.players else None
+        return law if isinstance(law, LowRankGaussian) else read_moments(self.path, self.model.device)
 
     def to_units(self, x: Tensor) -> Tensor:
         """x in [-1, 1] -> the user's units."""

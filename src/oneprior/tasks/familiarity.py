@@ -1,0 +1,54 @@
+"""Does a measurement look like one of the events that a prior has seen? Asked before anything is restored.
+
+A posterior explains any measurement as well as it can, and a restoration of something foreign can look like a confident
+picture of something known. With x ~ N(mean, S), the Gaussian of the data (`training.moments`), the innovation
+r = y - A mean has covariance M = A S A' + sigma^2 I, and in the eigenvectors of A S A' (eigenvalues l_i)
+
+    T = sum_i w_i r_i^2 / (l_i + sigma^2) / sum_i w_i,    w_i = l_i / (l_i + sigma^2),
+
+is the squared Mahalanobis distance of y in the directions in which the data are seen above the noise, about 1 for an
+average event. Natural images have heavy tails, and T differs between them: for held-out Fashion-MNIST under four
+instruments its 99th percentile lies at 2.6 to 3.4. Nothing of the data is kept but mean and covariance.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from oneprior.core import Rows
+from oneprior.likelihoods.base import Likelihood
+from oneprior.likelihoods.gaussian import GaussianLikelihood
+from oneprior.priors.gaussian import LowRankGaussian
+from oneprior.priors.linear_gaussian import Instrument
+
+FOREIGN = 4.0
+"""T above which an event is called foreign: about one familiar event in a thousand."""
+_PROBES = 16
+
+
+def strangeness(law: LowRankGaussian, likelihood: Likelihood) -> Tensor | None:
+    """T of each row, (n,); None where the instrument is not linear, or the noise not Gaussian of one level.
+
+    Args:
+        law: the Gaussian of the data, in the same units as the likelihood's x.
+        likelihood: the evidence.
+    """
+    if not isinstance(likelihood, GaussianLikelihood) or not likelihood.linear or likelihood.noise_level.dim() > 1:
+        return None
+    double = torch.complex128 if likelihood.y.is_complex() else torch.float64
+    law, y = law.to(torch.float64), likelihood.y.to(double)
+    instrument = Instrument(law.basis, likelihood.linear_operator, y)
+    noise = likelihood.noise_level.double().square()
+    innovation = instrument.innovation(law.variances, law.noise_variance, noise)
+    row = torch.arange(len(y), device=y.device)
+    r = instrument.vector(y) - instrument.forward(law.mean.flatten()[None])
+    sigma = noise.expand(len(y))
+    solved = innovation.solve(r, row)
+    energy = (r * solved).sum(1) - sigma * solved.square().sum(1)
+    signs = Rows(_PROBES, seed=0, stream="probes").uniform(instrument.size, dtype=torch.float64).sub(0.5).sign().to(r)
+    levels, level = torch.unique(sigma, return_inverse=True)  # the trace of I - sigma^2 M^-1 (Hutchinson 1990)
+    first = torch.stack([(level == k).nonzero()[0, 0] for k in range(len(levels))])
+    traces = torch.stack([(signs * innovation.solve(signs, k.expand(_PROBES))).sum(1).mean() for k in first])
+    seen = (instrument.size - levels * traces).clamp_min(1.0)
+    return (energy / seen[level]).float()

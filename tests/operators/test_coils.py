@@ -47,7 +47,7 @@ def test_estimated_maps_agree_within_a_few_per_cent_up_to_phase(space, coils, si
 
 
 def test_the_field_of_the_maps_may_be_a_part_of_the_scan():
-    _, _, maps, k = _scan((40, 40), 5, noise=0.0)
+    *_, k = _scan((40, 40), 5, noise=0.0)
     calibration = k[:, middle(40, 16), middle(40, 16)]
     whole = estimate_maps(calibration, (40, 40))
     part = estimate_maps(calibration, (40, 20), field=(1.0, 0.5))

@@ -16,7 +16,7 @@ def _disc(size, radius, x, y, finer=8):
     return torch.from_numpy(fine.reshape(size, finer, size, finer).mean((1, 3)))[None, None]
 
 
-SCANNERS = [dict(views=5), dict(views=6, distance=2.0), dict(views=7, angles=(0, 120)), dict(views=4, detectors=5)]
+SCANNERS = [{"views": 5}, {"views": 6, "distance": 2.0}, {"views": 7, "angles": (0, 120)}, {"views": 4, "detectors": 5}]
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 7, 9), (2, 9, 6), (1, 3, 6, 5)])
@@ -31,7 +31,7 @@ def test_the_adjoint_is_the_transpose_and_the_norm_one(shape, scanner):
     assert torch.equal(parse_operator(operator.spec, shape).dense(), dense)
 
 
-@pytest.mark.parametrize("scanner", [dict(views=30), dict(views=31, distance=2.5)], ids=str)
+@pytest.mark.parametrize("scanner", [{"views": 30}, {"views": 31, "distance": 2.5}], ids=str)
 def test_a_disc_has_its_chords(scanner):
     size, radius, x, y = 65, 20, 6, -4
     operator = CT((1, size, size), **scanner)
@@ -58,7 +58,7 @@ def test_another_package_agrees():
 
 
 @pytest.mark.parametrize(
-    "scanner", [dict(views=120), dict(views=150, distance=2.0), dict(views=200, angles=(0, 360))], ids=str
+    "scanner", [{"views": 120}, {"views": 150, "distance": 2.0}, {"views": 200, "angles": (0, 360)}], ids=str
 )
 def test_filtered_back_projection_finds_a_disc_again(scanner):
     operator = CT((1, 49, 49), **scanner)

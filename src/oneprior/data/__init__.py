@@ -2,6 +2,7 @@
 
 from oneprior.data.batch import Batch, Dataset
 from oneprior.data.decoded import BadFileError
+from oneprior.data.fastmri import KSpace, read_kspace, write_kspace
 from oneprior.data.fit import check_stride, fit_events, parse_size, resize
 from oneprior.data.memory import array_dataset, digits
 from oneprior.data.npz import read_arrays, write_arrays
@@ -16,6 +17,7 @@ __all__ = [
     "BadFileError",
     "Batch",
     "Dataset",
+    "KSpace",
     "StoredDataset",
     "Subset",
     "array_dataset",
@@ -29,9 +31,11 @@ __all__ = [
     "read_arrays",
     "read_event",
     "read_events",
+    "read_kspace",
     "resize",
     "split",
     "tile",
     "write_arrays",
     "write_events",
+    "write_kspace",
 ]

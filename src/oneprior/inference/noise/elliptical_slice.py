@@ -86,7 +86,9 @@ class EllipticalSlice(Sampler):
                 yield Draws(x, self.name, True, calls, done=(step + 1) / total, diagnostics=diagnostics)
 
 
-def slice_move(level: Callable[[Tensor], Tensor], u: Tensor, value: Tensor, streams: Rows) -> tuple[Tensor, Tensor, int]:
+def slice_move(
+    level: Callable[[Tensor], Tensor], u: Tensor, value: Tensor, streams: Rows
+) -> tuple[Tensor, Tensor, int]:
     """One iteration of every chain: the new points, their log likelihoods, and how often the likelihood was asked.
 
     Each chain reads the k-th number of its own stream at its k-th try, whatever the other chains do.

@@ -11,8 +11,8 @@ chains and drawn from the seed alone, and each chain scales its step by its own 
 
 Sharp evidence makes the posterior of u narrow along some directions and as wide as the prior along others, and the
 identity then has to take the small steps of the narrow ones. `metric="laplace"` runs the chains in w, u = H^-1/2 w,
-with H the curvature at the row's best mode (`curvature`); each chain starts at a mode of its own search, spread by
-H^-1/2. It changes the cost and not the law.
+with H the curvature at the row's best mode (`curvature`). Twice as many descents as chains are made, and each chain
+starts at one of their ends, drawn by its density, and spread by H^-1/2. It changes the cost and not the law.
 """
 
 from __future__ import annotations
@@ -161,11 +161,14 @@ def _scaled(bend: Curvature | None, v: Tensor) -> Tensor:
 
 def _around_modes(posterior: Posterior, noise: Tensor, chains: int, rows: Rows) -> tuple[Tensor, Curvature, int]:
     """Where the chains start, the curvature at each row's best mode, and the network calls that both took."""
-    target = Target(posterior)
-    modes = Descent(target.energy, first_points(target, rows, chains, 16 * chains), HMC.name, target.n).run(60)
+    target, n = Target(posterior), posterior.n
+    found = Descent(target.energy, first_points(target, rows, 2 * chains, 16 * chains), HMC.name, n).run(60)
     around = rows.to(target.device).stream("around")
-    _, bend = sharpened(target, best(modes, target.n)[0], around, None)
-    start = modes.u + bend.power(noise.flatten(1), -0.5)
+    _, bend = sharpened(target, best(found, n)[0], around, None)
+    height = -found.value.reshape(-1, n).T  # chains take modes by their density, or poor ones would count as much
+    choice = torch.stack([around.categorical(height) for _ in range(chains)])
+    modes = found.u.reshape(-1, n, target.d)[choice, torch.arange(n, device=choice.device)]
+    start = modes.flatten(0, 1) + bend.power(noise.flatten(1), -0.5)
     return start.reshape(noise.shape), bend, target.calls
 
 

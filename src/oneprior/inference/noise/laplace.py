@@ -49,7 +49,11 @@ class Laplace(Sampler):
     rank: int | None = None
 
     def __post_init__(self) -> None:
-        if min(self.starts, self.steps) < 1 or self.candidates < self.starts or (self.rank or 1) < 1:
+        if (
+            min(self.starts, self.steps) < 1
+            or self.candidates < self.starts
+            or (self.rank is not None and self.rank < 1)
+        ):
             raise InputError("laplace needs starts, steps and rank >= 1, and at least as many candidates as starts")
 
     @classmethod

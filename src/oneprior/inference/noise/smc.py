@@ -12,7 +12,8 @@ an unbiased estimate of p(y) but for the adaptation. It is exact as particles gr
 `ancestors` tells how many of the first particles still have descendants.
 
 The moves are Hamiltonian paths where the evidence can be differentiated, and the preconditioned Crank-Nicolson walk
-(Cotter, Roberts, Stuart, White 2013, equation 4.10) where not. Each row adapts its own step between moves.
+(Cotter, Roberts, Stuart, White 2013, equation 4.10) where not. Each row adapts its own step between moves. The paths of
+a stage run in the metric I + beta K' K of the row's most probable particle (`curvature`), found anew at each stage.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ import torch
 from torch import Tensor
 
 from oneprior.core import DivergedError, InputError, Rows
+from oneprior.inference.noise.curvature import Curvature, curvature
 from oneprior.inference.noise.target import Target, differentiated
 from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler
 from oneprior.priors.base import NoisePrior
 
 _STAGES = 1000
+_RANK = 64  # directions of the metric
 _HMC_ACCEPTANCE, _WALK_ACCEPTANCE = 0.8, 0.3
 
 
@@ -76,13 +79,14 @@ class AnnealedSMC(Sampler):
         shown = order[torch.arange(draws, device=order.device) % self.particles]
         beta = torch.zeros(n, dtype=torch.float64, device=target.device)
         log_evidence = torch.zeros_like(beta)
-        for _ in range(_STAGES):
+        for stage in range(_STAGES):
             level = swarm.level.reshape(self.particles, n).double()
             rise = _rise(level, 1 - beta, self.share)
             log_evidence = log_evidence + (rise * level).logsumexp(0) - math.log(self.particles)
             running = beta < 1
             swarm.select(_systematic((rise * level).softmax(0), own.uniform(dtype=torch.float64)), running)
             beta = torch.where(rise >= 1 - beta, 1.0, beta + rise)
+            swarm.bend_to(beta, own.stream(f"metric {stage}"))
             moves = self.moves * (1 if posterior.likelihood.differentiable else 10)
             for _ in range(moves):
                 swarm.move(beta, running)
@@ -130,7 +134,7 @@ class _Swarm:
         self.step = torch.full((target.n,), 0.3, device=target.device, dtype=target.dtype)
         self.acceptance = torch.ones_like(self.step)
         self.ancestor = torch.arange(particles, device=target.device)[:, None].repeat(1, target.n)
-        self.moved = 0
+        self.bend: Curvature | None = None
         if bool(self.level.isnan().any()) or bool((self.level == torch.inf).any()):
             bad = (~(self.level < torch.inf)).reshape(particles, -1).any(0).nonzero().flatten().tolist()
             raise DivergedError(f"annealed smc: the log likelihood of rows {bad} is not finite at step 0")
@@ -154,6 +158,21 @@ class _Swarm:
         self.u, self.level, self.slope = self.u[flat], self.level[flat], self.slope[flat]
         self.ancestor = self.ancestor.gather(0, index)
 
+    def bend_to(self, beta: Tensor, rows: Rows) -> None:
+        """The metric of the moves at this beta."""
+        if not self.differentiable:
+            return
+        n, power = self.target.n, beta.to(self.u)
+        height = power.repeat(self.count) * self.level - 0.5 * self.u.square().sum(1)
+        top = height.reshape(-1, n).argmax(0)
+        found = curvature(
+            self.target, self.u.reshape(self.count, n, -1)[top, torch.arange(n, device=top.device)], rows, _RANK
+        )
+        self.bend = Curvature(found.vectors, found.values * power[:, None], found.complete)
+
+    def _scaled(self, v: Tensor) -> Tensor:
+        return v if self.bend is None else self.bend.power(v, -0.5)
+
     def move(self, beta: Tensor, rows: Tensor) -> None:
         """One path (or step of the walk) of every particle of the rows in `rows`, and their steps adapted."""
         power = beta.to(self.u).repeat(self.count)
@@ -165,7 +184,6 @@ class _Swarm:
         self.level = torch.where(accept, level, self.level)
         mean = chance.reshape(self.count, -1).mean(0)
         wanted = _HMC_ACCEPTANCE if self.differentiable else _WALK_ACCEPTANCE
-        self.moved += 1
         changed = self.step * torch.exp((1.5 if self.differentiable else 1.0) * (mean - wanted))
         self.step = torch.where(rows, changed.clamp(1e-6, 1.5 if self.differentiable else 0.999), self.step)
         self.acceptance = torch.where(rows, mean, self.acceptance)
@@ -177,11 +195,11 @@ class _Swarm:
         momentum = self.target.normal(self.many)
         u, level, slope = self.u, self.level, self.slope
         start = power * level - 0.5 * (u.square() + momentum.square()).sum(1)
-        momentum = momentum + 0.5 * size * (power[:, None] * slope - u)
+        momentum = momentum + 0.5 * size * self._scaled(power[:, None] * slope - u)
         for k in range(length):
-            u = u + size * momentum
+            u = u + size * self._scaled(momentum)
             level, slope = self._evaluate(u)
-            momentum = momentum + (1.0 if k < length - 1 else 0.5) * size * (power[:, None] * slope - u)
+            momentum = momentum + (1.0 if k < length - 1 else 0.5) * size * self._scaled(power[:, None] * slope - u)
         end = power * level - 0.5 * (u.square() + momentum.square()).sum(1)
         return (end - start).clamp_max(0.0).exp(), u, level, slope
 

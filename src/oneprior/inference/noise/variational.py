@@ -5,8 +5,8 @@ q maximises the evidence lower bound
     ELBO(q) = E_q[log p(y, u)] + H(q) = log p(y) - KL(q || p(u | y)),
 
 with u = m + L xi, xi ~ N(0, I) (Kingma and Welling 2014), so H(q) = log |det L| + const. Without that term, as in the
-published code of BRGM, nothing keeps the width of q from 0. The gradient is the one that sticks the landing (Roeder, Wu,
-Duvenaud 2017): the score of q is left out, and with it all the noise of the gradient once q is right,
+published code of BRGM, nothing keeps the width of q from 0. The gradient is the one that sticks the landing (Roeder,
+Wu, Duvenaud 2017): the score of q is left out, and with it all the noise of the gradient once q is right,
 
     d ELBO / d theta = E[(du / d theta)' (grad log p(y, u) + L^-T xi)].
 

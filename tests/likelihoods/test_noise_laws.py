@@ -188,7 +188,11 @@ def test_simulated_measurements_fit_the_truth(law, complex_):
         each = value.flatten(1).mean(1)
         assert abs(float(each.mean() / (each.std() / n**0.5))) < 4
     x.requires_grad_(False)
-    p, misfit = likelihood.misfit_p(x), likelihood.misfit(x)
+    p, misfit, alike = likelihood.misfit_p(x), likelihood.misfit(x), likelihood.whiteness(x)
+    assert abs(float(alike.mean())) < 4 / n**0.5
+    assert abs(float(alike.var()) - 1) < 4 * (3 / n) ** 0.5
+    smooth = x + torch.linspace(-3, 3, 35, dtype=torch.float64).reshape(shape)  # an image is left over
+    assert likelihood.whiteness(smooth).quantile(0.1) > 2
     assert likelihood.misfit(x + 3).min() > misfit.max() or isinstance(law, UnknownNoise)
     if isinstance(law, UnknownNoise):
         assert (misfit - 1).abs().max() < 0.2

@@ -13,7 +13,9 @@ Rician noise depend on A x itself, and there f is composed and nothing moves.
 **Misfit.** Each law gives standardised residuals: numbers of mean 0 and variance 1 when x is what was measured. Their
 root mean square is about 1 then, whatever the noise. Their sum of squares S over d numbers has mean d and variance
 V = sum(2 + excess kurtosis); `misfit_p` is the upper tail of the Gamma law of these two moments, which for Gaussian
-noise is chi-square with d degrees of freedom itself.
+noise is chi-square with d degrees of freedom itself. Noise of unknown level fits by construction; then, and always,
+`whiteness` asks whether neighbouring residuals resemble each other, as what is left of an image does and noise does not
+(the lag-one test of Moran 1950, of known mean and variance).
 """
 
 from __future__ import annotations
@@ -132,6 +134,22 @@ class MeasuredLikelihood(Likelihood):
         mean = z.double().square().mean(1)
         shape = z.shape[1] / spread
         return torch.special.gammaincc(shape, shape * mean)
+
+    def whiteness(self, x: Tensor) -> Tensor:
+        """How alike neighbouring residuals are, (n,): standard normal where x is what was measured.
+
+        s / sqrt(N), s the sum of z_i z_j over the N pairs of neighbours along the axes of y (but the channels). Some
+        standard deviations from 0: structure is left in the residual, from another image or another operator.
+        """
+        z, _ = self.standardised(self.predict(x))
+        shape = self.y.shape[1:]
+        z = z.reshape(len(z), *shape, -1)  # complex entries may have two
+        total, pairs = z.new_zeros(len(z)), 0
+        for axis in range(2 if len(shape) > 1 else 1, 1 + len(shape)):
+            size = z.shape[axis] - 1
+            product = z.narrow(axis, 0, size) * z.narrow(axis, 1, size)
+            total, pairs = total + product.flatten(1).sum(1), pairs + product[0].numel()
+        return total / max(pairs, 1) ** 0.5
 
     def pullback(self, f: Callable[[Tensor], Tensor] | AffineMap) -> Self:
         """z -> L(f(z)); linear again for a `LinearOperator`, and where the noise is additive for an `Affine` and an

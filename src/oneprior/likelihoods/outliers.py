@@ -78,8 +78,9 @@ class OutlierLikelihood(ScaleMixture):
         return term(1 - self.share, self.noise_level), term(self.share, self.spread)
 
     def standardised(self, clean: Tensor) -> tuple[Tensor, Tensor]:
-        """Normal scores of |y - A x|, one an entry, (n, entries)."""
-        size = (self.y - clean).abs().double()
+        """Normal scores of |y - A x|, one an entry, (n, entries), with the sign of the residual (of its real part)."""
+        residual = self.y - clean
+        size = residual.abs().double()
 
         def beyond(scale: Tensor) -> Tensor:
             z = size / level_like(scale, size).double()
@@ -87,7 +88,8 @@ class OutlierLikelihood(ScaleMixture):
 
         chance = (1 - self.share) * beyond(self.noise_level) + self.share * beyond(self.spread)
         z = -torch.special.ndtri(0.5 * chance.clamp_min(1e-300))
-        return z.flatten(1).to(self.y.real), self.y.real.new_zeros(())
+        z = z.to(self.y.real) * residual.real.sign()
+        return z.flatten(1), z.new_zeros(())
 
     def scale_given(self, clean: Tensor, rows: Rows) -> Tensor:
         """sigma or spread for each entry, (n, *out_shape)."""

@@ -13,7 +13,7 @@ around the peak are summed, 20 posterior deviations on each side: the work does 
 
 One sigma a row. Given sigma the likelihood is Gaussian (`given`), and given x `posterior_sigma` draws it: methods that
 know only Gaussian noise serve it by Gibbs sampling. What it cannot know: a wrong image looks like much noise. Its
-`misfit` is about 1 by construction unless even the largest sigma is too small; look at `level` instead.
+`misfit` is about 1 by construction unless even the largest sigma is too small; look at `level` and `whiteness`.
 """
 
 from __future__ import annotations

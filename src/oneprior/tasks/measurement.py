@@ -94,7 +94,8 @@ class Measurement:
 
         For Gaussian and Laplace noise (y - A x) / sigma; for Poisson and Rician noise what has mean 0 and variance 1 by
         their moments; for outliers the normal score of the residual's tail probability, which foreseen outliers do
-        not move; for noise of unknown level the residual over its inferred level, 1 by construction up to the largest.
+        not move; for noise of unknown level the residual over its inferred level, 1 by construction up to the largest:
+        see `whiteness`.
 
         Args:
             x: (n, *event_shape), in the user's units.
@@ -110,6 +111,13 @@ class Measurement:
         Chi-square for Gaussian noise, its first two moments elsewhere. A restored x was fitted to y and fits better.
         """
         return self.noise.likelihood(self.y, self.operator).misfit_p(x)
+
+    def whiteness(self, x: Tensor) -> Tensor:
+        """How alike neighbouring residuals of y are for x in the user's units, (n,): standard normal where x is the
+        truth, many standard deviations from 0 where structure is left, of another image or another operator. It asks
+        noise of unknown level too, which `misfit` cannot doubt; few numbers, or scattered ones, tell it little.
+        """
+        return self.noise.likelihood(self.y, self.operator).whiteness(x)
 
     def told(
         self, operator: str | list[str] | Operator | None = None, noise: str | float | Tensor | Noise | None = None

@@ -12,7 +12,10 @@ chains and drawn from the seed alone, and each chain scales its step by its own 
 Sharp evidence makes the posterior of u narrow along some directions and as wide as the prior along others, and the
 identity then has to take the small steps of the narrow ones. `metric="laplace"` runs the chains in w, u = H^-1/2 w,
 with H the curvature at the row's best mode (`curvature`). Twice as many descents as chains are made, and each chain
-starts at one of their ends, drawn by its density, and spread by H^-1/2. It changes the cost and not the law.
+starts at one of their ends, drawn by its density, and spread by H^-1/2. It changes the cost and not the law. Measured
+on eight correlated numbers of which three are seen (../shared/field/inverse.md, section 4.1), effective draws of the
+worst coordinate for 1000 gradients, identity and metric: sigma 0.05, paths of 10 steps: 3 and 63, of 3 steps: 0.6 and
+327; sigma 0.01: 0.1 and 59, 0.3 and 327.
 """
 
 from __future__ import annotations

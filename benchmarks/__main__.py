@@ -25,6 +25,7 @@ NAMES = (
     "gan_stability",
     "frechet_speed",
     "calibration_verdict",
+    "restoration",
     "specifications",
     "diagnosis",
     "pages",

@@ -1,0 +1,343 @@
+"""Every family restores held-out Fashion-MNIST under one set of defaults: four instruments, three aims, 19 draws.
+
+100 test images, sigma = 0.05 on [0, 1]: super-resolution x4, the left half masked, 70 % of the pixels masked, a
+Gaussian blur. Beside the priors: the exact posteriors of ppca and of its mixture, total variation, and three controls
+(draws of the prior that ignore y, DPS, BRGM's variational samples).
+
+Each cell (contender, aim, instrument) is one call of `oneprior.tasks.restore` and one file in runs/bench/restoration,
+so that a broken-off benchmark goes on where it stood; the record is made of the cells. `--only NAME` restores with one
+contender; `--only table` only gathers.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness import Figure, Options, fashion, feature_network, record
+from benchmarks.total_variation import restore_by_total_variation
+from benchmarks.train import trained
+from oneprior.core import Rows
+from oneprior.evaluation import crps, interval_coverage, perceptual_distance, psnr
+from oneprior.evaluation.coverage import clustered, share_inside
+from oneprior.evaluation.embed import Features, own_features
+from oneprior.tasks import Measurement, Restoration, restore, simulate
+from oneprior.tasks.real import as_stored
+from oneprior.training import Run, load
+
+TASKS = {
+    "sr4": "downsample:4",
+    "half": "mask:left",
+    "random": "mask:random:0.7:seed=0",
+    "blur": "blur:gaussian:1.5",
+}
+SIGMA = 0.05 * 255
+IMAGES, DRAWS = 100, 19
+AIMS = ("fast", "best", "calibrated")
+DEEP = ("vae", "gan", "vqvae", "diffusion", "ldm")
+EXACT = ("ppca", "mixture")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of the table.
+
+    Args:
+        name: of the row.
+        run: whose prior.
+        aim: of `restore`.
+        method: in place of the aim's.
+        guide: the run that lends its covariance.
+        draws: how many.
+    """
+
+    name: str
+    run: str
+    aim: str = "best"
+    method: str | None = None
+    guide: str = ""
+    draws: int = DRAWS
+
+    @property
+    def key(self) -> str:
+        """The name of its files."""
+        return f"{self.name}-{self.aim}"
+
+
+def contenders() -> list[Contender]:
+    """All rows that a prior restores."""
+    rows = [Contender(name, name) for name in EXACT]
+    rows += [Contender(name, name, aim) for name in DEEP for aim in AIMS]
+    rows += [Contender("diffusion guided by the mixture", "diffusion", aim, guide="mixture") for aim in AIMS]
+    rows += [
+        Contender("control: DPS", "diffusion", method="dps:published", draws=3),
+        Contender("control: BRGM variational", "gan", method="brgm-variational:published"),
+    ]
+    return rows
+
+
+def run(options: Options) -> None:
+    """Restore what has not been restored yet, then gather."""
+    if options.only != "table":
+        for contender in contenders():
+            if options.only in ("", contender.run, contender.name):
+                for task in TASKS:
+                    _cell(contender, task, options)
+        if options.only in ("", "controls"):
+            for task in TASKS:
+                _prior_draws(task, options)
+                _total_variation(task, options)
+    if options.only in ("", "table"):
+        gather(options)
+
+
+def folder(options: Options) -> Path:
+    """Where the cells are kept."""
+    return options.runs / ("bench-quick" if options.quick else "bench") / "restoration"
+
+
+def _images(options: Options) -> Tensor:
+    n = 8 if options.quick else IMAGES
+    test = fashion(options).test
+    return test[torch.linspace(0, len(test) - 1, n).round().long()]
+
+
+def measurement(task: str, run: Run, options: Options) -> Measurement:
+    """The test images as one instrument sees them; the same for every contender."""
+    x = _images(options)
+    rows = Rows(len(x), seed=11, stream=task)
+    return simulate(x, TASKS[task], SIGMA, rows, units=run.units, geometry=run.geometry)
+
+
+def _cell(contender: Contender, task: str, options: Options) -> None:
+    path = folder(options) / f"{contender.key.replace(' ', '-').replace(':', '')}-{task}.json"
+    if path.exists():
+        return
+    run = load(trained(contender.run, options))
+    guide = load(trained(contender.guide, options)).prior() if contender.guide else None
+    given = measurement(task, run, options)
+    try:
+        result = restore(
+            run,
+            given,
+            samples=contender.draws,
+            aim=contender.aim,  # type: ignore[arg-type]
+            method=contender.method,
+            guide=guide,  # type: ignore[arg-type]
+            seed=5,
+            batch=50 if contender.method else None,
+        )
+    except Exception as error:
+        print(f"{contender.key} {task}: {type(error).__name__}: {error}", flush=True)
+        return
+    _write(path, score(result, run, options), contender, task)
+
+
+def score(result: Restoration, run: Run, options: Options) -> dict[str, Any]:
+    """The figures of a cell, per image where pairs are compared."""
+    truth = result.measurement.truth
+    assert truth is not None
+    x = run.units.to_model(truth.double())
+    mean = run.units.to_model(result.mean.double())
+    draws = torch.stack([as_stored(run, run.units.to_model(draw)).double() for draw in result.draws])
+    figures = _of_pictures(mean, draws[0], x, options)
+    figures |= {
+        "method": result.method,
+        "exact": result.exact,
+        "network_calls_per_draw": result.network_calls / (len(draws) * len(x)),
+        "seconds": result.seconds,
+        "misfit": float(result.diagnostics["misfit"].mean()),
+        "doubted": sum(map(bool, result.doubts)),
+    }
+    if len(draws) > 3:
+        figures["crps"] = crps(draws, x).tolist()
+    if (len(draws) + 1) % 20 == 0:
+        coverage = interval_coverage(draws, x)
+        figures |= {"coverage": coverage.value, "coverage_error": coverage.standard_error}
+        figures["deciles"] = [found.value for found in deciles(draws, result.std / run.units.scale, x)]
+    return figures
+
+
+def deciles(draws: Tensor, predicted: Tensor, x: Tensor) -> list[Any]:
+    """Coverage of the 90 % interval among the entries of each tenth of predicted deviation."""
+    k = round(0.05 * (len(draws) + 1))
+    inside = share_inside(draws, x, k).flatten(1)
+    flat = predicted.flatten(1).double()
+    jitter = Rows(len(x), seed=0, stream="ties").uniform(flat.shape[1], dtype=torch.float64)  # equal deviations: by lot
+    order = (flat + 1e-9 * jitter).flatten().argsort().argsort().reshape(flat.shape)
+    tenth = order * 10 // order.numel()
+    found = []
+    for b in range(10):
+        here = (tenth == b).double()
+        found.append(clustered((inside * here).sum(1), here.sum(1), here.sum(1), 0.9, len(draws)))
+    return found
+
+
+def _of_pictures(mean: Tensor, draw: Tensor, x: Tensor, options: Options) -> dict[str, Any]:
+    features = _features(options)
+    return {
+        "psnr_mean": psnr(mean, x).tolist(),
+        "psnr_draw": psnr(draw, x).tolist(),
+        "perceptual_draw": perceptual_distance(draw.float(), x.float(), features).tolist(),
+    }
+
+
+def _features(options: Options) -> Features:
+    """The classifier's stages: trained on labels, used by no method."""
+    return own_features(feature_network(options, fashion(options)))
+
+
+def _prior_draws(task: str, options: Options) -> None:
+    """The control that ignores the measurement: draws of the diffusion prior."""
+    path = folder(options) / f"control-prior-draws-{task}.json"
+    if path.exists():
+        return
+    run = load(trained("diffusion", options))
+    n = len(_images(options))
+    start = time.perf_counter()
+    x = run.prior().sample(Rows(DRAWS * n, seed=21)).reshape(DRAWS, n, *run.event_shape).clamp(-1, 1)
+    units = run.units
+    result = Restoration(
+        units.to_units(x),
+        units.to_units(x.mean(0)),
+        x.std(0) * units.scale,
+        measurement(task, run, options),
+        "draws of the prior",
+        False,
+        18 * DRAWS * n,
+        time.perf_counter() - start,
+        diagnostics={"misfit": torch.full((n,), torch.nan)},
+    )
+    _write(path, score(result, run, options), Contender("control: prior draws", "diffusion", "-"), task)
+
+
+def _total_variation(task: str, options: Options) -> None:
+    """The rival without a prior of its own; its weight is tuned for each instrument on 50 training images."""
+    path = folder(options) / f"total-variation-{task}.json"
+    if path.exists():
+        return
+    run = load(trained("ppca", options))
+    start = time.perf_counter()
+    tuning = fashion(options).held_out[: 8 if options.quick else 50]
+    told = simulate(tuning, TASKS[task], SIGMA, Rows(len(tuning), seed=3), units=run.units)
+    given = measurement(task, run, options)
+    mean, weight = restore_by_total_variation(told, given, quick=options.quick)
+    assert given.truth is not None
+    x = run.units.to_model(given.truth.double())
+    figures = _of_pictures(run.units.to_model(mean.double()), run.units.to_model(mean.double()), x, options)
+    figures |= {"method": f"total variation, weight {weight:g}", "seconds": time.perf_counter() - start}
+    _write(path, figures, Contender("total variation", "ppca", "-"), task)
+
+
+def _write(path: Path, figures: Mapping[str, Any], contender: Contender, task: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {"name": contender.name, "aim": contender.aim, "run": contender.run, "draws": contender.draws, "task": task}
+    path.write_text(json.dumps({**about, **figures}))
+    psnr_mean = torch.tensor(figures["psnr_mean"]).mean()
+    print(f"{contender.key} {task}: {psnr_mean:.2f} dB, {figures['seconds']:.0f} s, {figures['method']}", flush=True)
+
+
+def _cells(options: Options) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder(options).glob("*.json")):
+        yield json.loads(path.read_text())
+
+
+def gather(options: Options) -> None:
+    """One record from all cells."""
+    cells = list(_cells(options))
+    order = {name: k for k, name in enumerate((*EXACT, "total variation", *DEEP))}
+    cells.sort(key=lambda c: (list(TASKS).index(c["task"]), order.get(c["name"], 99), c["name"], _aim(c["aim"])))
+    table = [_row(cell) for cell in cells]
+    figures: dict[str, Figure] = {}
+    best = _best_family(cells)
+    for task in TASKS:
+        figures |= _against(cells, task, best)
+    found = {(c["name"], c["aim"], c["task"]): c for c in cells}
+    for task in TASKS:
+        honest = found.get((best, "calibrated", task))
+        if honest and "deciles" in honest:
+            figures[f"coverage_low_{task}"] = Figure(min(honest["deciles"]), None, (">=", 0.85), "worst decile, 90 %")
+            figures[f"coverage_high_{task}"] = Figure(max(honest["deciles"]), None, ("<=", 0.95), "worst decile, 90 %")
+            gain, error = _paired(found["ppca", "best", task]["crps"], honest["crps"])
+            base = sum(found["ppca", "best", task]["crps"]) / len(honest["crps"])
+            figures[f"crps_below_ppca_{task}"] = Figure(gain / base, error / base, (">=", 0.10), "share of ppca's CRPS")
+        quick = found.get((best, "fast", task))
+        if quick and (best, "best", task) in found:
+            behind, error = _paired(found[best, "best", task]["psnr_mean"], quick["psnr_mean"])
+            figures[f"fast_behind_best_{task}"] = Figure(behind, error, ("<=", 0.5), "dB")
+            figures[f"fast_calls_{task}"] = Figure(quick["network_calls_per_draw"], None, ("<=", 25), "a draw")
+    record(
+        "restoration",
+        figures,
+        options,
+        table=table,
+        claim=f"Held-out Fashion-MNIST restored by every family under one set of defaults; the best is {best}.",
+        best=best,
+        n=len(cells[0]["psnr_mean"]) if cells else 0,
+        seeds={"noise": 11, "draws": 5},
+        tasks=TASKS,
+        features="the 2,000-step Fashion-MNIST classifier of the other benchmarks, seen by no method",
+    )
+
+
+def _aim(aim: str) -> int:
+    return AIMS.index(aim) if aim in AIMS else 9
+
+
+def _row(cell: Mapping[str, Any]) -> dict[str, Any]:
+    def mean(key: str) -> float | None:
+        return sum(cell[key]) / len(cell[key]) if key in cell else None
+
+    values = torch.tensor(cell["psnr_mean"])
+    spread = cell.get("deciles")
+    return {
+        "task": cell["task"],
+        "prior": cell["name"],
+        "aim": cell["aim"],
+        "method": cell["method"],
+        "PSNR of mean": mean("psnr_mean"),
+        "error": float(values.std() / len(values) ** 0.5),
+        "PSNR of a draw": mean("psnr_draw"),
+        "perceptual": mean("perceptual_draw"),
+        "CRPS": mean("crps"),
+        "coverage": cell.get("coverage"),
+        "deciles": f"{min(spread):.2f} .. {max(spread):.2f}" if spread else None,
+        "calls": cell.get("network_calls_per_draw"),
+        "seconds": cell["seconds"],
+    }
+
+
+def _best_family(cells: list[dict[str, Any]]) -> str:
+    """The contender with a trained network and the highest mean PSNR over all tasks, at the aim 'best'."""
+    names = {c["name"] for c in cells if c["run"] in DEEP and not c["name"].startswith("control")}
+
+    def total(name: str) -> float:
+        own = [torch.tensor(c["psnr_mean"]).mean() for c in cells if c["name"] == name and c["aim"] == "best"]
+        return float(sum(own)) if len(own) == len(TASKS) else -1e9
+
+    return max(names, key=total)
+
+
+def _against(cells: list[dict[str, Any]], task: str, best: str) -> dict[str, Figure]:
+    """Decibels of the best deep prior over its rivals, in paired standard errors."""
+    here = {c["name"]: c for c in cells if c["task"] == task and c["aim"] in ("best", "-")}
+    figures = {}
+    for rival in ("ppca", "mixture", "total variation"):
+        if rival in here and best in here:
+            gain, error = _paired(here[best]["psnr_mean"], here[rival]["psnr_mean"])
+            note = f"dB of {best} over {rival} are {gain:.2f} ± {error:.2f}; in standard errors"
+            figures[f"over_{rival.replace(' ', '_')}_{task}"] = Figure(gain / error, None, (">=", 2.0), note)
+    return figures
+
+
+def _paired(a: list[float], b: list[float]) -> tuple[float, float]:
+    """Mean and standard error of a - b over images."""
+    gap = torch.tensor(a, dtype=torch.float64) - torch.tensor(b, dtype=torch.float64)
+    return float(gap.mean()), float(gap.std() / len(gap) ** 0.5)

@@ -10,6 +10,7 @@ from oneprior.inference.guidance import (
     IsotropicCovariance,
     JacobianCovariance,
     MixtureCovariance,
+    TiledCovariance,
     covariance_of,
 )
 from oneprior.inference.noise import HMC, EllipticalSlice
@@ -33,6 +34,7 @@ __all__ = [
     "Posterior",
     "Resampling",
     "Sampler",
+    "TiledCovariance",
     "bayes",
     "covariance_of",
     "exact_posterior",

@@ -13,6 +13,7 @@ from oneprior.inference.guidance.beliefs import (
 )
 from oneprior.inference.guidance.daps import DAPS
 from oneprior.inference.guidance.mmps import MMPS, Guided, GuidedDenoiser
+from oneprior.inference.guidance.tiled import TiledCovariance
 from oneprior.likelihoods.base import Likelihood
 from oneprior.priors.diffusion.schedule import DenoisingPrior
 
@@ -30,5 +31,6 @@ __all__ = [
     "IsotropicCovariance",
     "JacobianCovariance",
     "MixtureCovariance",
+    "TiledCovariance",
     "covariance_of",
 ]

@@ -37,6 +37,7 @@ from oneprior.priors.diffusion.schedule import DenoisingPrior
 from oneprior.priors.gaussian import LowRankGaussian, Spectral
 from oneprior.priors.linear_gaussian import Innovation, Instrument, log_normal
 from oneprior.priors.mixture import ClosedFormDenoiser, GaussianMixturePrior
+from oneprior.priors.tiled import TiledDenoiser
 
 
 class Beliefs(ABC):
@@ -83,6 +84,10 @@ class DataCovariance(Covariance):
                 "this prior carries no Gaussian of its data: give DataCovariance(LowRankGaussian.fit(...)), or use "
                 "JacobianCovariance() or IsotropicCovariance()"
             )
+        if isinstance(prior, TiledDenoiser) and moments.event_shape != prior.event_shape:  # a Gaussian of one tile
+            from oneprior.inference.guidance.tiled import TiledCovariance
+
+            return TiledCovariance(moments).beliefs(prior, likelihood)
         return _SpectralBeliefs(prior, likelihood, moments)
 
 
@@ -145,6 +150,8 @@ def make_beliefs(prior: DenoisingPrior, likelihood: GaussianLikelihood, covarian
     if covariance is None:
         if isinstance(prior, ClosedFormDenoiser):
             covariance = covariance_of(prior.law)
+        elif isinstance(prior, TiledDenoiser) and prior.moments is None and prior.tile.moments is not None:
+            covariance = DataCovariance(prior.tile.moments)
         else:
             covariance = JacobianCovariance() if prior.moments is None else covariance_of(prior.moments)
     if isinstance(likelihood.operator, Identity) and likelihood.linear:

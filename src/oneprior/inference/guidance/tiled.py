@@ -35,7 +35,7 @@ class TiledCovariance(Covariance):
     """
 
     moments: LowRankGaussian | None = None
-    tolerance: float = 1e-4
+    tolerance: float = 1e-3
     steps: int = 200
 
     def beliefs(self, prior: DenoisingPrior, likelihood: GaussianLikelihood | None) -> Beliefs:
@@ -46,8 +46,8 @@ class TiledCovariance(Covariance):
         moments = self.moments or prior.tile.moments
         if moments is None:
             raise IncompatiblePrior(
-                "the prior of a tile carries no Gaussian of its data: give TiledCovariance(LowRankGaussian.fit(...)), or "
-                "use JacobianCovariance()"
+                "the prior of a tile carries no Gaussian of its data: give TiledCovariance(LowRankGaussian.fit(...)), "
+                "or use JacobianCovariance()"
             )
         if moments.event_shape != prior.tiles.tile_shape:
             raise IncompatiblePrior(
@@ -87,7 +87,7 @@ class _TiledBeliefs(Beliefs):
         noise = torch.view_as_complex(noise) if parts else noise
         noise = per_row(self.likelihood.noise_level, self.likelihood.y) * noise
         gaps = torch.cat([self.likelihood.residual(x) - noise, self.likelihood.residual(estimate)])
-        steps = self._gain(gaps, self.likelihood.repeat(2), covariance)
+        steps = self._gain(gaps, self.likelihood.take(torch.arange(len(gaps)) % len(x)), covariance)
         return x + steps[: len(x)], estimate + steps[len(x) :]
 
     def _covariance(self, t: Tensor) -> Spectral:

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from oneprior.core import IncompatiblePrior, Rows
-from oneprior.inference import DAPS, MMPS, DataCovariance, Guided, TiledCovariance, bayes, exact_posterior
+from oneprior.inference import DAPS, HMC, MMPS, DataCovariance, Guided, TiledCovariance, bayes, exact_posterior
 from oneprior.inference.guidance.beliefs import make_beliefs
 from oneprior.priors.diffusion.samplers import Ancestral
 from oneprior.priors.diffusion.schedules import LinearSchedule
 from oneprior.priors.gaussian import LowRankGaussian
 from oneprior.priors.mixture import ClosedFormDenoiser
-from oneprior.priors.tiled import TiledDenoiser, tiled, tiled_gaussian
+from oneprior.priors.tiled import TiledDenoiser, TiledPrior, tiled, tiled_gaussian
 from oneprior.priors.tiles import Tiles
 from oneprior.tasks import restore
 from oneprior.tasks.measurement import simulate
@@ -46,7 +46,7 @@ def _seams(x, exact):
 
 @pytest.mark.parametrize("words", ["mask:random:0.5", "downsample:4"])
 def test_no_seams_and_a_misfit_of_one(words):
-    """Measured with 400 rows: steps at seams are within 1 % of those elsewhere; a glued picture is 20 % off."""
+    """Measured with 400 rows: steps at edges of tiles are 0.3 to 2 % from those elsewhere; glued tiles are 85 % off."""
     n, draws, sigma = 64, 2, 0.15
     law, truth = _denoiser(), _texture(LARGE)
     measurement = simulate(truth.sample(Rows(n, seed=1)), words, sigma, Rows(n, seed=2))
@@ -153,3 +153,15 @@ def test_restore_takes_a_tiled_prior():
         result = restore(prior, measurement, samples=3, aim="fast")
         assert result.mean.shape == x.shape
         assert 0.1 < float(result.diagnostics["misfit"].min()) < 1.2  # of the mean
+
+
+def test_the_noise_road_serves_tiles_unchanged():
+    tiles = Tiles((1, 3, 7), (1, 3, 4))
+    tile = _texture((1, 3, 4))
+    measurement = simulate(_texture((1, 3, 7)).sample(Rows(3, seed=1)), "downsample:2", 0.2, Rows(3, seed=2))
+    exact = exact_posterior(tiled_gaussian(tile, tiles), measurement.likelihood)
+    posterior = bayes(TiledPrior(tile, tiles), measurement.likelihood)
+    draws = HMC(warmup=80, leapfrog=5, thin=1)(posterior, 240, Rows(3))
+    deviation = exact.covariance_diag().sqrt()
+    assert float(((draws.mean() - exact.mean()) / deviation).abs().max()) < 0.35  # 240 draws of 4 chains
+    assert abs(float((draws.std() / deviation).mean()) - 1) < 0.05

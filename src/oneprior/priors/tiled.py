@@ -17,8 +17,12 @@ restored tile by tile and glued. With W_t the windows of `tiles.Tiles` (diagonal
 What a tile does not know, no tiling knows: contents with a place (a face, a brain) stand in every tile anew, and
 dependence beyond a tile comes from the data alone. Textures, films, scans of large sheets are what it is for.
 
-Measured (`tests/priors/test_tiled.py`, `tests/inference/test_tiled.py`; Gaussian texture with a correlation length of
-1.5 entries, tiles of 16 with overlap 8): see there for seams and misfits.
+Measured (`tests/inference/test_tiled.py` with 400 rows; Gaussian texture of correlation length 1.2 on 8 x 28, tiles of
+12 with half overlap, noise 0.15, deviation 0.5; against the exact posterior of the whole). The denoiser: steps at the
+edges of tiles are 0.997 (half of the entries missing) and 0.992 (`downsample:4`, whose boxes straddle tiles) of those
+elsewhere in draws, 0.997 and 0.980 in the mean of two, none beyond its error; misfit 1.01 and 1.01; the error of the
+mean within 0.7 % of the exact one's. Independent tiles: steps within overlaps 2 and 3 % too large (5 % with a third
+of overlap), deviations 1 % too large. Tiles glued edge to edge: 85 % too large.
 """
 
 from __future__ import annotations
@@ -170,8 +174,8 @@ def tiled(
         )
     raise IncompatiblePrior(
         f"a {type(prior).__name__} over {tuple(prior.event_shape)} cannot be tiled over {tuple(event_shape)}: that "
-        "takes a denoiser or a map of Gaussian noise. Resize the measurement to the prior's size, or take another prior "
-        "(a mixture: ClosedFormDenoiser(mixture, schedule))"
+        "takes a denoiser or a map of Gaussian noise. Resize the measurement to the prior's size, or take another "
+        "prior (a mixture: ClosedFormDenoiser(mixture, schedule))"
     )
 
 

@@ -9,6 +9,7 @@ cos(pi / (2 overlap)), the same at every entry of the overlap: no other window i
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,42 +77,53 @@ class Tiles:
             starts.append(tuple(round(k * step) for k in range(count)))
         return tuple(starts)
 
-    @cached_property
+    @property
     def index(self) -> Tensor:
         """The entries of the flattened event that each tile covers, int64, (tiles, entries of a tile)."""
-        place = torch.arange(self.event_shape.numel()).reshape(self.event_shape)
-        for axis, (starts, side) in enumerate(zip(self.starts, self.tile_shape[1:], strict=True)):
-            # after k axes: (tiles of these, channels, *tile of these, *space of the others)
-            place = place if axis else place[None]
-            place = torch.stack([place.narrow(axis + 2, start, side) for start in starts], dim=1).flatten(0, 1)
-        return place.flatten(1)
+        return self.cut(torch.arange(self.event_shape.numel()).reshape(1, *self.event_shape)).flatten(1)
 
     @cached_property
+    def places(self) -> list[tuple[slice, ...]]:
+        """Where each tile lies in a batch of large events."""
+        every = itertools.product(*self.starts)
+        sides = self.tile_shape[1:]
+        return [
+            (slice(None), slice(None), *(slice(at, at + side) for at, side in zip(start, sides, strict=True)))
+            for start in every
+        ]
+
+    @cached_property
+    def windows(self) -> list[Tensor]:
+        """The weights along each spatial axis, float64, (tiles of the axis, side)."""
+        return [_windows(starts, side) for starts, side in zip(self.starts, self.tile_shape[1:], strict=True)]
+
+    @property
     def weights(self) -> Tensor:
         """The weight of each tile at its entries, float64, (tiles, entries of a tile); they sum to 1 at every entry."""
-        weights = torch.ones(1, *[1] * len(self.tile_shape), dtype=torch.float64)
-        for axis, (starts, side) in enumerate(zip(self.starts, self.tile_shape[1:], strict=True)):
-            shape = [1] * len(self.tile_shape)
-            shape[axis + 1] = side
-            along = _windows(starts, side).reshape(1, len(starts), *shape)
-            weights = (weights[:, None] * along).flatten(0, 1)
-        return weights.expand(len(self), *self.tile_shape).flatten(1)
+        return self.weigh(torch.ones(len(self), *self.tile_shape, dtype=torch.float64)).flatten(1)
 
     def cut(self, x: Tensor) -> Tensor:
         """The tiles of large events, tile-major; (n, *event_shape) -> (tiles * n, *tile_shape)."""
-        return x.flatten(1)[:, self.index.to(x.device)].movedim(1, 0).reshape(-1, *self.tile_shape)
+        return torch.cat([x[place] for place in self.places])
 
     def weigh(self, tiles: Tensor, power: float = 1.0) -> Tensor:
         """Tiles, tile-major, times their weights to a power; the shape stays."""
-        weights = self.weights.pow(power).to(tiles)[:, None]
-        return (tiles.reshape(len(self), -1, self.tile_shape.numel()) * weights).reshape(tiles.shape)
+        counts = [len(starts) for starts in self.starts]
+        shape, axes = tiles.shape, len(counts)
+        tiles = tiles.reshape(*counts, -1, *self.tile_shape)
+        for axis, window in enumerate(self.windows):
+            wide = [1] * tiles.dim()
+            wide[axis], wide[axis + axes + 2] = window.shape
+            tiles = tiles * window.pow(power).to(tiles).reshape(wide)
+        return tiles.reshape(shape)
 
     def lay(self, tiles: Tensor) -> Tensor:
         """The sum of tiles where they lie, the adjoint of `cut`; (tiles * n, *tile_shape) -> (n, *event_shape)."""
-        flat = tiles.reshape(len(self), -1, self.tile_shape.numel()).movedim(0, 1).flatten(1)
-        total = flat.new_zeros(flat.shape[0], self.event_shape.numel())
-        total = total.index_add(1, self.index.flatten().to(flat.device), flat)
-        return total.reshape(-1, *self.event_shape)
+        parts = tiles.reshape(len(self), -1, *self.tile_shape)
+        total = tiles.new_zeros(parts.shape[1], *self.event_shape)
+        for place, part in zip(self.places, parts.unbind(0), strict=True):
+            total[place] += part
+        return total
 
     def blend(self, tiles: Tensor) -> Tensor:
         """The weighted mean of tiles; (tiles * n, *tile_shape) -> (n, *event_shape)."""

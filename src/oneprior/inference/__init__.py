@@ -1,5 +1,7 @@
 """Bayes: a prior and a likelihood become a posterior, and methods draw from it."""
 
+from oneprior.inference.blind import Blind
+from oneprior.inference.blind_gaussian import BlindGaussian
 from oneprior.inference.closed_form import ClosedForm, exact_posterior
 from oneprior.inference.guidance import (
     DAPS,
@@ -13,6 +15,7 @@ from oneprior.inference.guidance import (
     TiledCovariance,
     covariance_of,
 )
+from oneprior.inference.guidance.blind_daps import BlindDAPS
 from oneprior.inference.noise import HMC, EllipticalSlice
 from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler, bayes
 from oneprior.inference.search import Resampling
@@ -21,6 +24,9 @@ __all__ = [
     "DAPS",
     "HMC",
     "MMPS",
+    "Blind",
+    "BlindDAPS",
+    "BlindGaussian",
     "ClosedForm",
     "DataCovariance",
     "Draws",

@@ -31,6 +31,7 @@ from oneprior.operators import (
     resize,
     saturation,
     uncertain_blur,
+    uncertain_coils,
 )
 from oneprior.operators.base import Operator
 from oneprior.operators.compose import compose
@@ -50,7 +51,7 @@ def parse_operator(words: str | Sequence[str], in_shape: torch.Size | tuple[int,
     Raises:
         InputError: for an unknown name, value or option; says what is near and what is needed.
     """
-    parts = words.split() if isinstance(words, str) else list(words)
+    parts = words.split() if isinstance(words, str) else [p for w in words for p in (w.split() if " + " in w else [w])]
     if not parts:
         raise InputError("no operator was given; `oneprior operators` lists them")
     branches: list[list[str]] = [[]]
@@ -118,5 +119,6 @@ OPERATORS: dict[str, Grammar] = {
         uncertain_blur.WORDS,
         uncertain_blur.MOTION,
         uncertain_blur.KERNEL,
+        uncertain_coils.WORDS,
     )
 }

@@ -60,24 +60,42 @@ class UncertainBlur(UncertainOperator):
         """The kernels of each row, applied in turn, each (n, *sides) with odd sides and summing to 1."""
 
     def evaluate(self, x: Tensor, theta: Tensor) -> Tensor:
+        for kernel in self.kernels(theta):
+            long = [axis for axis, side in enumerate(kernel.shape[1:]) if side > 1]
+            if len(long) == 1:
+                x = self._along(x, kernel.flatten(1), long[0])
+            else:
+                x = self._over(x, kernel)
+        return x
+
+    def _along(self, x: Tensor, line: Tensor, axis: int) -> Tensor:
+        """A pass along one axis by the matrix of each row's kernel, (n, side): many small products are quicker than
+        many convolutions of one channel."""
+        size, side = self.in_shape[1 + axis], line.shape[1]
+        source = self._source(side, size, x.device)
+        window = torch.arange(size, device=x.device)[:, None] + torch.arange(side - 1, -1, -1, device=x.device)
+        hit = (source[window][..., None] == torch.arange(size, device=x.device)).to(x)  # (size, side, size)
+        matrix = torch.einsum("nk,ikj->nij", line, hit)
+        return torch.einsum("nij,nj...->ni...", matrix, x.movedim(2 + axis, 1)).movedim(1, 2 + axis)
+
+    def _over(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """Each row with its own kernel over several axes."""
         n, c = x.shape[:2]
         x = x.reshape(1, n * c, *x.shape[2:])  # a row's kernel serves its channels
-        for kernel in self.kernels(theta):
-            x = _convolve(self._extended(x, kernel.shape[1:]), kernel.repeat_interleave(c, 0))
-        return x.reshape(n, c, *x.shape[2:])
-
-    def _extended(self, x: Tensor, sides: torch.Size) -> Tensor:
-        """x continued beyond its border as far as a kernel reaches."""
-        for axis, (side, size) in enumerate(zip(sides, self.in_shape[1:], strict=True), start=2):
-            if side == 1:
-                continue
+        for axis, (side, size) in enumerate(zip(kernel.shape[1:], self.in_shape[1:], strict=True), start=2):
             if self.boundary == "zero":
                 x = pad(x, [0, 0] * (x.dim() - 1 - axis) + [side // 2, side // 2])
-            elif self.boundary == "circular":
-                x = x.index_select(axis, torch.arange(-(side // 2), size + side // 2, device=x.device) % size)
             else:
-                x = x.index_select(axis, _mirrored(side, size, x.device))
-        return x
+                x = x.index_select(axis, self._source(side, size, x.device))
+        x = _convolve(x, kernel.repeat_interleave(c, 0))
+        return x.reshape(n, c, *x.shape[2:])
+
+    def _source(self, side: int, size: int, device: torch.device) -> Tensor:
+        """Which entry each place of a continued axis is copied from, (size + side - 1,); `size` and more for none."""
+        if self.boundary == "reflect":
+            return _mirrored(side, size, device)
+        place = torch.arange(-(side // 2), size + side // 2, device=device)
+        return place % size if self.boundary == "circular" else torch.where(place < 0, size, place)
 
     def _named(self, words: str) -> str:
         return words if self.boundary == "reflect" else f"{words}:boundary={self.boundary}"

@@ -4,5 +4,6 @@ from oneprior.inference.tokens.annealing import Annealing
 from oneprior.inference.tokens.enumeration import Enumeration
 from oneprior.inference.tokens.gibbs import Gibbs
 from oneprior.inference.tokens.informed import Informed
+from oneprior.inference.tokens.lookahead import Lookahead
 
-__all__ = ["Annealing", "Enumeration", "Gibbs", "Informed"]
+__all__ = ["Annealing", "Enumeration", "Gibbs", "Informed", "Lookahead"]

@@ -88,7 +88,7 @@ class Annealing(Sampler):
             for _ in range(self.moves):
                 cooling.move()
             done = (level + 1) * self.moves / total
-            yield self._draws(cooling, [cooling.events()], [], draws, done)
+            yield self._draws(cooling, [target.events(cooling.chains.codes)], [], draws, done)
         cooling.resample(torch.ones(target.n, dtype=torch.bool, device=beta.device))
         kept: list[Tensor] = []
         trace: list[Tensor] = []
@@ -96,7 +96,7 @@ class Annealing(Sampler):
             cooling.move()
             trace.append((cooling.chains.value + cooling.chains.log_prior).reshape(copies, -1))
             if step % self.thin == self.thin - 1:
-                kept.append(cooling.events())
+                kept.append(target.events(cooling.chains.codes))
                 yield self._draws(cooling, kept, trace, draws, (self.levels * self.moves + step + 1) / total)
 
     def _draws(self, cooling: _Cooling, kept: list[Tensor], trace: list[Tensor], draws: int, done: float) -> Draws:
@@ -173,14 +173,6 @@ class _Cooling:
         codes = self.chains.codes.reshape(M, n, -1)[at, torch.arange(n, device=at.device)]
         self.best = torch.where(better, value, self.best)
         self.best_codes = torch.where(better[:, None], codes, self.best_codes)
-
-    def events(self) -> Tensor:
-        """(M, n, *event_shape)."""
-        codes = self.chains.codes
-        self.target.calls.rows += len(codes)
-        shape = self.log_weight.shape
-        parts = [self.target.posterior.decode(self.target.onehot(c)) for c in self.target.pieces(codes)]
-        return torch.cat(parts).unflatten(0, shape)
 
 
 def counting(log_weight: Tensor) -> Tensor:

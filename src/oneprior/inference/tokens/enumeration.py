@@ -66,7 +66,7 @@ class Enumeration(Sampler):
             raise DivergedError(f"{self.name}: no grid of codes is possible for rows {bad}")
         share = (log - evidence).exp()
         mean, spread = self._moments(target, share, piece)
-        x = self._decoded(target, grids(target, self._chosen(share, draws, rows).flatten()).unflatten(0, (draws, n)))
+        x = target.events(grids(target, self._chosen(share, draws, rows).flatten()))
         best = log.argmax(0)
         yield Draws(
             x,
@@ -90,18 +90,10 @@ class Enumeration(Sampler):
         (wanted,) = (share > 0).any(1).nonzero(as_tuple=True)
         total = square = torch.zeros((), dtype=torch.float64, device=share.device)
         for index in wanted.split(piece):
-            x = self._decoded(target, grids(target, index)[:, None].expand(-1, target.n, -1)).double()
+            x = target.events(grids(target, index).repeat_interleave(target.n, 0)).double()
             weight = share[index].reshape(len(index), target.n, *[1] * (x.dim() - 2))
             total, square = total + (weight * x).sum(0), square + (weight * x.square()).sum(0)
         return total, (square - total.square()).clamp_min(0.0).sqrt()
-
-    def _decoded(self, target: Target, codes: Tensor) -> Tensor:
-        """(m, n, L) -> events (m, n, *event_shape)."""
-        flat = codes.flatten(0, 1)
-        target.calls.rows += len(flat)
-        with torch.no_grad():
-            parts = [target.posterior.decode(target.onehot(c)) for c in target.pieces(flat)]
-        return torch.cat(parts).unflatten(0, codes.shape[:2])
 
     def _chosen(self, share: Tensor, draws: int, rows: Rows) -> Tensor:
         """`draws` grids of each row by their share, as numbers; (draws, n)."""

@@ -20,8 +20,12 @@ The signs are drawn before the move and serve its way back too.
 The Metropolis ratio holds the exact likelihood at both ends, and the exact prior: what follows the block is re-weighed,
 not ignored. So the chain leaves p(codes) L(codes)^beta invariant whatever the sketch missed (Zanella 2020 for the
 class of such proposals). A share of the prior's own conditional is mixed into every proposal: where the local model is
-badly wrong, a chain would otherwise wait very long for its way back. Without curvature (evidence that is not Gaussian) the slope is halved, which is the locally
-balanced choice; where nothing can be differentiated, the prior's conditionals propose alone.
+badly wrong, a chain would otherwise wait very long for its way back. Without curvature (evidence that is not Gaussian)
+the slope is halved, which is the locally balanced choice; where nothing can be differentiated, the prior's conditionals
+propose alone.
+
+Measured on Fashion-MNIST (256 codes, 7 x 7, sigma 5 %), chance of acceptance of one position, and of four: with the
+slope alone 0.22 to 0.52, and 0.02 to 0.18; with S = 8 and a share of 0.1 they are 0.54 to 0.63, and 0.09 to 0.32.
 """
 
 from __future__ import annotations

@@ -119,6 +119,13 @@ class Target:
         self.calls.rows += len(streams)
         return self.prior.sample_codes(streams).flatten(1)
 
+    def events(self, codes: Tensor) -> Tensor:
+        """x of codes (m * n, L), as draws (m, n, *event_shape)."""
+        self.calls.rows += len(codes)
+        with torch.no_grad():
+            parts = [self.posterior.decode(self.onehot(piece)) for piece in self.pieces(codes)]
+        return torch.cat(parts).unflatten(0, (-1, self.n))
+
     @torch.no_grad()
     def walk(self, codes: Tensor, choose: Callable[[int, Tensor, Tensor], None]) -> Tensor:
         """Along the grid: `choose(i, logp, codes)` may set `codes[:, i]` when it sees log p(code_i | codes before i).
@@ -218,7 +225,7 @@ def measured(likelihood: object, event: Tensor) -> Tensor:
         if isinstance(factor, GaussianLikelihood):
             y = factor.predict(event)
             y = y / factor.noise(y)
-            rows.append((torch.view_as_real(y) if y.is_complex() else y).flatten(1))
+            rows.append((torch.view_as_real(y) if y.is_complex() else y).flatten(1).to(event.dtype))
     return torch.cat(rows, 1)
 
 

@@ -19,6 +19,7 @@ def test_a_stack_is_its_parts_laid_end_to_end():
     check_operator(operator)
     parts = [parse_operator(w, shape) for w in ("downsample:2", "mask:left downsample:3", "blur:gaussian:1")]
     dense = operator.dense()
+    assert torch.equal(parse_operator([operator.spec], shape).dense(), dense)  # one word of a command line
     assert torch.equal(dense, torch.cat([part.dense() for part in parts]))
     unit = torch.eye(len(dense), dtype=torch.float64)
     assert (operator.adjoint(unit).flatten(1) - dense).abs().max() < 1e-14

@@ -1,4 +1,4 @@
-"""Null-space restoration: what is measured is put in, the denoiser fills the rest (Wang, Yu, Zhang 2023, DDNM and DDNM+).
+"""Null-space restoration: what is measured is put in, the denoiser fills the rest (Wang, Yu, Zhang 2023, DDNM+).
 
     x0  = E[x | x_t],
     x0' = x0 + lambda_t A^+ (y - A x0),

@@ -10,9 +10,9 @@ Our default puts the noise level where Bayes' rule has it. If x | x_t had mean D
 
     grad_{x_t} log p(y | x_t) = (dD / dx_t)' J' (sigma^2 I + r^2 J J')^-1 e,    e = y - A(D),    J = dA / dx at D
 
-(Song, Vahdat, Mardani, Kautz 2023, equation 7). Along the direction e itself, J J' is the number |J' e|^2 / |e|^2, which
-the gradient brings with it: one step of steepest descent in place of the solve, exact where J J' is a multiple of the
-identity on what is seen (masks, box averages). By Tweedie's formula the gradient moves the denoised event,
+(Song, Vahdat, Mardani, Kautz 2023, equation 7). Along the direction e itself, J J' is the number |J' e|^2 / |e|^2,
+which the gradient brings with it: one step of steepest descent in place of the solve, exact where J J' is a multiple of
+the identity on what is seen (masks, box averages). By Tweedie's formula the gradient moves the denoised event,
 
     E[x | x_t, y] = D + sigma_t^2 / alpha_t grad_{x_t} log p(y | x_t),
 
@@ -61,7 +61,7 @@ class DPS(Sampler):
 
     @classmethod
     def published(cls, zeta: float = 0.3) -> Self:
-        """1,000 ancestral steps of the linear schedule (Chung et al. 2023, appendix D; zeta .3, or 1 for some tasks)."""
+        """1,000 ancestral steps of the linear schedule (Chung et al. 2023, appendix D; zeta .3 or 1)."""
         return cls(1000, zeta, grid=table_grid(1000), schedule=DDPM)
 
     @torch.no_grad()

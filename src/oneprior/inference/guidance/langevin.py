@@ -6,14 +6,15 @@ Zhang, Chu, Berner, Meng, Anandkumar, Song 2024 (algorithm 1, equation 8). At a 
     x0    <- x0 - eta grad [ |x0 - x0^|^2 / (2 s^2) + |y - A(x0)|^2 / (c tau^2) ] + sqrt(2 eta) noise.
 
 and x_t' = x0 + s' noise at the next level. The spread of x0 around x0^ is taken as s^2 I: that of a prior without any
-shape. The two public codes differ in c: the paper's own repository has 1, InverseBench's copy 2, which is the likelihood
-of noise tau; and both set tau to .01 whatever the noise is, which with steps too few to converge can come out near the
-right spread. Both are kept, beside the form with tau = sigma, to be measured against; our own `DAPS` draws x0 in closed
-form instead, and `LatentDAPS` where there is none.
+shape. The two public codes differ in c: the paper's own repository has 1, InverseBench's copy 2, which is the
+likelihood of noise tau; and both set tau to .01 whatever the noise is, which with steps too few to converge can come
+out near the right spread. Both are kept, beside the form with tau = sigma, to be measured against; our own `DAPS` draws
+x0 in closed form instead, and `LatentDAPS` where there is none.
 
 Measured bias (`benchmarks/posterior_ratios.py`; a Gaussian with an exact denoiser, sigma = .05): deviations of what is
 seen 0.18 of the true ones by the repository's form, 0.48 by InverseBench's and 4.5 with tau = sigma, each with the 100
-steps published. With 50 steps the first two are 0.46 and 1.01: the width is that of the step size, not of the posterior.
+steps published. With 50 steps the first two are 0.46 and 1.01: the width is that of the step size, not of the
+posterior.
 """
 
 from __future__ import annotations

@@ -4,7 +4,9 @@ A variational law q(x) = N(mu, small^2 I) is fitted to p(x | y). The divergence 
 gradient needs no backpropagation through the denoiser (proposition 2, algorithm 1): for t from 1 down to 0 draw noise,
 x_t = alpha_t mu + sigma_t noise, and step along
 
-    grad |y - A(mu)|^2 / 2 + lambda (sigma_t / alpha_t) (eps(x_t) - noise),      eps = (x_t - alpha_t E[x | x_t]) / sigma_t,
+    grad |y - A(mu)|^2 / 2 + lambda (sigma_t / alpha_t) (eps(x_t) - noise),
+
+eps = (x_t - alpha_t E[x | x_t]) / sigma_t,
 
 by Adam. The spread of q is not learned: this is a point estimate, and its "draws" differ by the noise of the
 optimisation alone. It is offered for what it gives, a restoration that looks sharp, and marked as a point.
@@ -12,7 +14,7 @@ optimisation alone. It is offered for what it gives, a restoration that looks sh
 As published both terms are means over their entries, and lambda stands for the noise level (lambda .25, lr .5; Adam
 keeps most of this scale-free). Our default is the loss itself, sums over entries with the noise level where it belongs,
 
-    |y - A(mu)|^2 / (2 sigma^2) + |mu - E[x | x_t]|^2 / (2 s_t^2)        (E[x | x_t] held fixed, s_t = sigma_t / alpha_t),
+    |y - A(mu)|^2 / (2 sigma^2) + |mu - E[x | x_t]|^2 / (2 s_t^2),      E[x | x_t] held fixed, s_t = sigma_t / alpha_t,
 
 whose second term is the same regulariser with the weight at which its fixed point balances Gaussian evidence.
 

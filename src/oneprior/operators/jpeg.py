@@ -92,7 +92,8 @@ class JPEG(Operator):
         if x.shape[1] == 3:
             levels = _mix(self.colour, levels)
             shift = levels.new_tensor([128.0, 0.0, 0.0]).reshape(3, 1, 1)
-            levels = _mix(self.back, self._code(_round(levels - shift)) + shift)
+            decoded = self._code(_round(levels - shift)) + 128  # files hold whole levels of luma and chroma too
+            levels = _mix(self.back, _round(decoded.clamp(0, 255)) - 128 + shift)
         else:
             levels = self._code(levels - 128) + 128
         return self.span.low + _round(levels.clamp(0, 255)) * (self.span.size / 255)

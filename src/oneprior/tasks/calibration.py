@@ -143,6 +143,6 @@ def _scores(
             one.float(), x.float(), features
         )
     if _noisy(measurement):
-        said = measurement.misfit(restoration.draws[0].cpu().to(measurement.y.real.dtype))
-        each["chi-square of one draw, per measured number"] = said.square()
+        apart = restoration.diagnostics["misfit_draw"].cpu()  # before draws were kept in the data's range
+        each["chi-square of one draw, per measured number"] = apart.square()
     return {name: (float(v.mean()), float(v.std() / len(v) ** 0.5)) for name, v in each.items()}

@@ -9,6 +9,7 @@ from oneprior.core import Rows
 from oneprior.inference.closed_form import exact_posterior
 from oneprior.likelihoods import GaussianLikelihood
 from oneprior.operators import parse_operator
+from oneprior.priors import linear_gaussian
 from oneprior.priors.gaussian import LowRankGaussian
 from oneprior.priors.linear_gaussian import DENSE_LIMIT
 
@@ -63,6 +64,30 @@ def test_without_noise_a_full_scan_gives_the_picture():
     exact = exact_posterior(prior, GaussianLikelihood(operator(x), operator, 0.0))
     assert torch.allclose(exact.mean(), x, atol=1e-8)
     assert float(exact.covariance_diag().abs().max()) < 1e-8
+
+
+@pytest.mark.parametrize("levels", [0.3, (0.3, 0.05)])
+def test_more_measurements_than_entries_are_solved_among_the_entries(levels, monkeypatch):
+    shape = (1, 7, 8)
+    operator, prior = parse_operator("mri:random:2:coils=5", shape), _prior(shape)
+    sigma = torch.as_tensor(levels, dtype=torch.float64)
+    white = torch.view_as_complex(Rows(2, seed=4).normal(*operator.out_shape, 2, dtype=torch.float64))
+    likelihood = GaussianLikelihood(operator(prior.sample(Rows(2))) + 0.2 * white, operator, sigma)
+    plain = exact_posterior(prior, likelihood)
+    wanted = plain.mean(), plain.covariance_diag(), plain.log_evidence
+    monkeypatch.setattr(linear_gaussian, "DENSE_LIMIT", 100)
+    assert 2 * operator.out_shape.numel() > 100
+    other = exact_posterior(prior, likelihood)
+    assert type(other._innovation).__name__ == "_Normal"
+    for found, expected in zip((other.mean(), other.covariance_diag(), other.log_evidence), wanted, strict=True):
+        assert torch.allclose(found, expected, rtol=1e-9, atol=1e-11)
+    single = likelihood.y.to(torch.complex64)
+    small = exact_posterior(prior, GaussianLikelihood(single, operator, sigma.float()))
+    assert torch.allclose(small.mean().double(), wanted[0], atol=1e-4)
+    monkeypatch.setattr(linear_gaussian, "NORMAL_LIMIT", 10)
+    last = exact_posterior(prior, likelihood)
+    assert not last.has_evidence
+    assert torch.allclose(last.mean(), wanted[0], atol=1e-7)
 
 
 def test_many_measurements_are_solved_by_iteration():

@@ -6,14 +6,16 @@ With x ~ N(mean, S), S = B diag(v) B' + s I, and y = A x + sigma noise, the inno
 
 and everything follows from solves with M: the posterior mean, mean + S A' M^-1 r; an exact draw, by conditioning a
 draw of the prior and of the noise (Matheron's rule: Hoffman and Ribak 1991; Doucet 2010); the evidence N(r; 0, M).
-Three ways to solve, chosen by structure and size, never by the caller:
+Four ways to solve, chosen by structure and size, never by the caller:
 
 - `disjoint` operators (masks, box averages): A A' is diagonal and Woodbury's identity leaves q x q systems: exact and
   linear in the number of pixels.
 - up to `DENSE_LIMIT` measurements: one m x m factorisation shared by all rows; Cholesky where one noise level serves
   all, an eigendecomposition where the rows differ or the level is 0 (then M may be singular, and its pseudo-inverse
   gives the constrained answer).
-- above: conjugate gradients, and no evidence.
+- above, while an event has up to `NORMAL_LIMIT` entries and there is noise (many coils, many views): the same
+  factorisation of the d x d matrix S^(1/2) A'A S^(1/2) + sigma^2 I, by the matrix inversion lemma.
+- else: conjugate gradients, and no evidence.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from oneprior.core import InputError, conjugate_gradient
 from oneprior.operators.base import LinearOperator
 
 DENSE_LIMIT = 4096
+NORMAL_LIMIT = 2048
 
 
 class Innovation(ABC):
@@ -65,6 +68,8 @@ class Instrument:
         self.seen = self.forward(basis.T) if basis.shape[1] else basis.new_zeros(0, self.size)  # W', (q, m)
         self.gram = self._diagonal() if operator.disjoint else None
         self.dense = self._square() if self.gram is None and self.size <= DENSE_LIMIT else None
+        small = self.gram is None and self.dense is None and len(basis) <= NORMAL_LIMIT
+        self.normal = self._normal() if small else None
 
     @property
     def size(self) -> int:
@@ -100,6 +105,8 @@ class Instrument:
         if self.dense is not None:
             square = (self.seen.T * variances) @ self.seen + rest * self.dense
             return _Dense(square, noise_variance)
+        if self.normal is not None and bool((noise_variance > 0).all()):
+            return _Normal(self, self.normal, variances, rest, noise_variance)
         return _Iterative(self, variances, rest, noise_variance)
 
     def _diagonal(self) -> Tensor:
@@ -110,6 +117,11 @@ class Instrument:
         """A A', (m, m)."""
         unit = torch.eye(self.size, dtype=self.basis.dtype, device=self.basis.device)
         return torch.cat([self.forward(self.adjoint(part)) for part in unit.split(chunk)])
+
+    def _normal(self, chunk: int = 256) -> Tensor:
+        """A'A, (d, d), float64."""
+        unit = torch.eye(len(self.basis), dtype=torch.float64, device=self.basis.device)
+        return torch.cat([self.adjoint(self.forward(part)) for part in unit.split(chunk)])
 
 
 class _Woodbury(Innovation):
@@ -176,6 +188,34 @@ class _Dense(Innovation):
         if self.factor is not None:
             return 2 * self.factor.diagonal().log().sum()
         return self._logdet[row] if len(self._logdet) > 1 else self._logdet[0]
+
+
+class _Normal(Innovation):
+    """M^-1 = (I - A R C^-1 R A') / sigma^2 with R = S^(1/2) and C = R A'A R + sigma^2 I, d x d; sigma > 0.
+
+    In float64 whatever comes in: the difference loses as many digits as sigma^2 lies below the variances.
+    """
+
+    def __init__(self, instrument: Instrument, normal: Tensor, variances: Tensor, rest: Tensor, noise: Tensor) -> None:
+        self.instrument, self.noise, self.dtype = instrument, noise.double(), variances.dtype
+        self.basis, self.rest = instrument.basis.double(), rest.double().sqrt()
+        self.extra = (variances.double() + rest.double()).sqrt() - self.rest
+        self.core = _Dense(self._root(self._root(normal).T), self.noise)
+
+    def _root(self, x: Tensor) -> Tensor:
+        """R x; (N, d) -> (N, d)."""
+        return self.rest * x + ((x @ self.basis) * self.extra) @ self.basis.T
+
+    def solve(self, r: Tensor, row: Tensor) -> Tensor:
+        wide = r.double()
+        inner = self.core.solve(self._root(self.instrument.adjoint(wide)), row)
+        level = self.noise[row][:, None] if self.noise.dim() else self.noise
+        return ((wide - self.instrument.forward(self._root(inner))) / level).to(r.dtype)
+
+    def logdet(self, row: Tensor) -> Tensor:
+        spare = self.instrument.size - len(self.basis)
+        level = self.noise[row] if self.noise.dim() else self.noise
+        return (self.core.logdet(row) + spare * level.log()).to(self.dtype)
 
 
 class _Iterative(Innovation):

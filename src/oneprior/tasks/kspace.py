@@ -254,6 +254,8 @@ def _beside(kspace: Tensor, frame: _Frame) -> Tensor | None:
     outer = ((torch.arange(columns) - columns // 2).abs() >= columns // 4) & (kspace.abs().amax((0, 1, 2)) > 0)
     beside = torch.ones(rows, dtype=torch.bool)
     beside[middle(rows, frame.recon[0])] = False
+    if not bool(outer.any()) or not bool(beside.any()):
+        return None
     part = centred_ifft(kspace[..., outer], (-2,))[:, :, beside].transpose(0, 1).flatten(1)
     return part if part.shape[1] >= 20 * part.shape[0] else None
 

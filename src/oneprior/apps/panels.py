@@ -19,11 +19,14 @@ import torch
 from torch import Tensor
 
 from oneprior.apps.pictures import GREY, Picture, colour_bar, encode, lettering, tiles
-from oneprior.core import Geometry, InputError
+from oneprior.core import Geometry
+from oneprior.operators.ct import CT
+from oneprior.operators.fourier import centred_fft
+from oneprior.operators.mri import MRI
 from oneprior.tasks import Measurement, Restoration
 
 SAMPLES = 4
-_BLANK = (125, 132, 142, 46)
+_BLANK = (92, 124, 190, 110)  # a hue that no grey level has
 _DECADES = 4.0  # of magnitude that k-space is shown over
 
 Views = Mapping[str, np.ndarray]  # name of a quantity -> uint8 (height, width, 4)
@@ -55,12 +58,14 @@ def views(result: Restoration, row: int, samples: int = SAMPLES, highest: float 
         return event_picture(result.units.to_model(x.float().cpu()), geometry)
 
     shown = {"measurement": measured_picture(part)}
-    baseline = _baseline(part)
-    if baseline is not None:
-        shown["baseline"] = look(baseline)
+    if (baseline := _baseline(part)) is not None:
+        shown[baseline[0]] = look(baseline[1])
     shown["mean"] = look(mean)
     if (ends := quantiles(result.draws[:, one])) is not None:
-        shown |= {f"{ends[0]:.0%} quantile": look(ends[1]), f"{1 - ends[0]:.0%} quantile": look(ends[2])}
+        shown |= {
+            f"{100 * ends[0]:.0f} % quantile": look(ends[1]),
+            f"{100 - 100 * ends[0]:.0f} % quantile": look(ends[2]),
+        }
     shown["deviation"] = event_picture(std, geometry, hot)
     for s, draw in enumerate(result.draws[:samples, one]):
         shown[f"sample {s + 1}"] = look(draw)
@@ -88,7 +93,7 @@ def strips(result: Restoration, most: int = 8, samples: int = 2) -> list[tuple[s
     box = _box(column["mean"].shape for column in columns)
     factor = max(1, math.ceil(72 / box[0]))
     lines = []
-    for name in columns[0]:
+    for name in (name for name in columns[0] if all(name in column for column in columns)):
         cells = [_placed(column[name], (box[0] * factor, box[1] * factor)) for column in columns]
         gap = np.zeros((cells[0].shape[0], 4, 4), np.uint8)
         row = [part for cell in cells for part in (cell, gap)][:-1]
@@ -135,6 +140,8 @@ def measured_picture(part: Measurement) -> np.ndarray:
         kept = operator.adjoint(torch.ones(1, *operator.out_shape, device=y.device)).cpu()  # type: ignore[operator]
         return event_picture(part.units.to_model(baseline), part.geometry, kept=kept > 0)
     y = y.cpu()
+    if isinstance(operator, MRI):
+        y = _kspace(operator, y)
     if y.is_complex():
         level = y.abs() / y.abs().amax().clamp_min(1e-30)
         return event_picture(_event(level.clamp_min(10**-_DECADES).log10().float()), Geometry(), Scale(-_DECADES, 0.0))
@@ -142,11 +149,20 @@ def measured_picture(part: Measurement) -> np.ndarray:
     seen = part.units.to_model(y)
     some = seen.flatten()[:: 1 + seen.numel() // (1 << 20)]
     if y.dim() == len(operator.in_shape) + 1 and -1.6 < float(some.quantile(0.02)) <= float(some.quantile(0.98)) < 1.6:
-        return event_picture(seen, part.geometry)
-    return event_picture(_event(y), Geometry(), Scale(float(y.min()), float(y.max())))
+        sizes = zip(_voxel(part.geometry, y.dim() - 2), operator.in_shape[1:], y.shape[2:], strict=True)
+        return event_picture(seen, part.geometry, voxel=[size * fine / coarse for size, fine, coarse in sizes])
+    y = _event(y)
+    tall = max(1, round(0.8 * y.shape[-1] / y.shape[-2])) if y.dim() == 4 else 1  # few views fill a picture
+    return event_picture(y.repeat_interleave(tall, -2), Geometry(), Scale(float(y.min()), float(y.max())))
 
 
-def event_picture(x: Tensor, geometry: Geometry, scale: Scale = Scale(), kept: Tensor | None = None) -> np.ndarray:
+def event_picture(
+    x: Tensor,
+    geometry: Geometry,
+    scale: Scale = Scale(),
+    kept: Tensor | None = None,
+    voxel: Sequence[float] = (),
+) -> np.ndarray:
     """One event, (1, channels, *space), as RGBA; a volume as three planes, one under another.
 
     Args:
@@ -154,33 +170,63 @@ def event_picture(x: Tensor, geometry: Geometry, scale: Scale = Scale(), kept: T
         geometry: a volume's directions and spacing.
         scale: of its values.
         kept: entries to show, of the shape of x; the others are blank.
+        voxel: the size of an entry along each spatial axis; by default a volume's spacing.
     """
     options = {"low": scale.low, "high": scale.high, "colours": scale.colours}
-    if x.dim() != 5 or geometry.format == "clip":
-        tile = tiles(x, clip=geometry.format == "clip", **options)[0]  # type: ignore[arg-type]
-        if kept is None or x.dim() != 4 or x.shape[1] not in (1, 3):
-            return tile
-        return np.where(kept.flatten(0, 1).all(0).numpy()[..., None], tile, np.array(_BLANK, np.uint8))
+    voxel = voxel or _voxel(geometry, x.dim() - 2)
+    least = max(min(voxel), 1e-9)
+
+    def plane(part: Tensor, shown: Tensor | None, sizes: Sequence[float]) -> np.ndarray:
+        tile = tiles(part, **options)[0]  # type: ignore[arg-type]
+        if shown is not None and part.shape[1] in (1, 3):
+            tile = np.where(shown.flatten(0, 1).all(0).numpy()[..., None], tile, np.array(_BLANK, np.uint8))
+        down, across = (max(1, round(v / least)) for v in sizes)
+        return tile.repeat(down, 0).repeat(across, 1)
+
+    if geometry.format == "clip" or x.dim() == 3:
+        return tiles(x, clip=geometry.format == "clip", **options)[0]  # type: ignore[arg-type]
+    if x.dim() == 4:
+        return plane(x, kept, voxel)
     planes = []
     for axis in (2, 1, 0):
-        plane = tiles(x.select(2 + axis, x.shape[2 + axis] // 2), **options)[0]  # type: ignore[arg-type]
-        if kept is not None:
-            shown = kept.select(2 + axis, x.shape[2 + axis] // 2).flatten(0, 1).all(0).numpy()
-            plane = np.where(shown[..., None], plane, np.array(_BLANK, np.uint8))
-        planes.append(_turned(plane, axis, geometry))
+        middle, sizes = x.shape[2 + axis] // 2, [v for k, v in enumerate(voxel) if k != axis]
+        flat = plane(x.select(2 + axis, middle), None if kept is None else kept.select(2 + axis, middle), sizes)
+        planes.append(np.rot90(flat) if geometry.affine is not None else flat)
     width = max(plane.shape[1] for plane in planes)
     return np.concatenate([_centred(plane, (plane.shape[0] + 2, width)) for plane in planes])
 
 
-def _baseline(part: Measurement) -> Tensor | None:
-    """A^+ y; None where the instrument has none, or y is it already."""
-    try:
-        baseline = part.baseline().float().cpu()
-    except InputError:
+def _voxel(geometry: Geometry, dims: int) -> tuple[float, ...]:
+    """The size of an entry along each axis: a volume's spacing where it is known."""
+    return geometry.spacing if dims == len(geometry.spacing) == 3 else (1.0,) * dims
+
+
+def _kspace(operator: MRI, y: Tensor) -> Tensor:
+    """k-space on its grid, (1, 1, *space) complex: the root mean square of the coils, 0 where nothing was measured."""
+    one = MRI((2, *operator.in_shape[1:]), operator.sampling).to(y.device)
+    filled = one.adjoint(y.reshape(-1, 1, y.shape[-1]))
+    axes = tuple(range(-len(operator.in_shape) + 1, 0))
+    grid = centred_fft(torch.complex(filled[:, 0], filled[:, 1]), axes).abs().square().mean(0).sqrt()
+    return torch.complex(grid, torch.zeros_like(grid))[None, None]
+
+
+def _baseline(part: Measurement) -> tuple[str, Tensor] | None:
+    """What is commonly done without a prior, and its name; None where there is nothing, or y is it already.
+
+    A^+ y, the least squares solution; of the scanners, whose least squares are mostly noise, the filtered
+    back-projection and the picture with zeros for what was not measured.
+    """
+    operator, y = part.operator, part.y
+    middle = torch.full((1, *operator.in_shape), part.units.offset, device=y.device)
+    if isinstance(operator, CT):
+        return "back-projection", (middle + operator.fbp(y - operator(middle))).float().cpu()
+    if isinstance(operator, MRI):
+        return "zero-filled", (middle + operator.adjoint(y - operator(middle))).float().cpu()
+    if not operator.linear:
         return None
-    y = part.y.cpu()
-    same = y.shape == baseline.shape and not y.is_complex() and torch.allclose(y.float(), baseline, atol=1e-5)
-    return None if same else baseline
+    baseline = part.baseline().float().cpu()
+    same = y.shape == baseline.shape and not y.is_complex() and torch.allclose(y.float().cpu(), baseline, atol=1e-5)
+    return None if same else ("least squares", baseline)
 
 
 def _event(y: Tensor) -> Tensor:
@@ -190,21 +236,13 @@ def _event(y: Tensor) -> Tensor:
     return y if y.dim() <= 5 else y.flatten(1, y.dim() - 4)
 
 
-def _turned(plane: np.ndarray, axis: int, geometry: Geometry) -> np.ndarray:
-    """A plane as a viewer shows it: the later axis upwards where the file has directions, voxels in their aspect."""
-    spacing = [v for k, v in enumerate(geometry.spacing) if k != axis] if len(geometry.spacing) == 3 else [1.0, 1.0]
-    stretch = [max(1, round(v / max(min(geometry.spacing or (1.0,)), 1e-9))) for v in spacing]
-    plane = plane.repeat(stretch[0], 0).repeat(stretch[1], 1)
-    return np.rot90(plane) if geometry.affine is not None else plane
-
-
 def _sheet(lines: Sequence[Views], bar: Picture, size: int = 13) -> Picture:
     """Lines of named pictures, brought to one box, with a scale below."""
     from PIL import Image, ImageDraw
 
     height, width = _box(line["mean"].shape for line in lines if "mean" in line)
     columns = max(map(len, lines))
-    factor = max(1, min(round(150 / height) or 1, 240 // width or 1))
+    factor = max(1, min(round(150 / min(height, width)), 420 // height, 160 // width))
     h, w, head, gap = height * factor, max(width * factor, 96), size + 8, 8
     total = (columns * (w + gap) - gap, len(lines) * (head + h + gap) + bar.height)
     sheet = Image.new("RGBA", (max(total[0], bar.width), total[1]), (0, 0, 0, 0))

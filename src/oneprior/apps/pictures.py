@@ -146,7 +146,7 @@ def colour_bar(low: float, high: float, label: str = "", *, colours: str = "magm
     from PIL import Image, ImageDraw
 
     bar = _colour(np.linspace(0, 1, width)[None].repeat(12, 0), colours)
-    sheet = Image.new("RGBA", (width, 34), (0, 0, 0, 0))
+    sheet = Image.new("RGBA", (width, 38), (0, 0, 0, 0))
     sheet.paste(Image.fromarray((bar * 255 + 0.5).astype(np.uint8)), (0, 0))
     draw, font = ImageDraw.Draw(sheet), lettering(14)
     draw.text((0, 32), f"{low:.3g}", font=font, fill=GREY, anchor="ls")

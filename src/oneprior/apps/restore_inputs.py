@@ -25,6 +25,7 @@ from oneprior.data import read_events
 from oneprior.data.files import FolderFiles
 from oneprior.data.fit import fit_geometry
 from oneprior.data.readers import kind_of
+from oneprior.likelihoods.noise_words import parse_noise_law
 from oneprior.operators.base import Operator
 from oneprior.operators.grammar import parse_operator
 from oneprior.tasks import Measurement, measured, range_of, simulate
@@ -43,6 +44,7 @@ class Item:
         name: how messages call it.
         stem: how its results are called.
         place: its number among the items.
+        slice: of a k-space file, where each is an item.
         single: whether its name tells that it holds one event.
     """
 
@@ -51,6 +53,7 @@ class Item:
     stem: str
     place: int = 0
     single: bool = False
+    slice: int | None = None
 
     def index(self, rows: int) -> list[int]:
         """Random streams of its events: their numbers for a file alone, as from Python; in a folder they depend on the
@@ -111,7 +114,8 @@ class Intake:
         if not path.exists():
             raise InputError(f"{path}: there is no such file or folder")
         if not path.is_dir():
-            return [Item(path, path.name, "")], False
+            items = self._slices(Item(path, path.name, ""))
+            return items, len(items) > 1
         found, strange = self._below(path)
         if not found:
             raise InputError(f"{path}: a folder without a picture, volume, array, measurement or k-space file")
@@ -124,8 +128,35 @@ class Intake:
         for name in found:
             stem = _stem(name)
             stems.append(stem if taken[stem] == 1 else re.sub(r"[^\w.\-]+", "_", name))
-        items = zip(found.items(), stems, strict=True)
-        return [Item(path / name, name, stem, k, one) for k, ((name, one), stem) in enumerate(items)], True
+        pairs = zip(found.items(), stems, strict=True)
+        files = (Item(path / name, name, stem, single=one) for (name, one), stem in pairs)
+        items = [item for file in files for item in self._slices(file)]
+        return [replace(item, place=k) for k, item in enumerate(items)], True
+
+    def _slices(self, item: Item) -> list[Item]:
+        """The slices of a k-space file, for a prior of pictures each an item, since each has its own coil maps."""
+        if item.path.suffix.lower() not in _KSPACE:
+            return [item]
+        from oneprior.data.fastmri import count_slices
+
+        chosen = slice(None) if self.slices is None else _slice(self.slices)
+        if self.dims != 2:
+            return [item]
+        try:
+            numbers = range(*chosen.indices(count_slices(item.path)))
+        except InputError:
+            if not item.stem:
+                raise
+            return [item]  # the reason is said when its turn comes
+        if not numbers:
+            raise InputError(f"{item.path}: --slices {self.slices} names none of its slices")
+        if len(numbers) == 1 and not item.stem:
+            return [replace(item, slice=numbers[0])]
+        prefix = f"{item.stem}_" if item.stem else ""
+        return [
+            replace(item, name=f"{item.name}[{k}]", stem=f"{prefix}slice_{k:03d}", place=p, single=True, slice=k)
+            for p, k in enumerate(numbers)
+        ]
 
     def _below(self, path: Path) -> tuple[dict[str, bool], Counter[str]]:
         """Names in a folder, each with whether it is one event for sure; and the endings of what is left out."""
@@ -146,10 +177,13 @@ class Intake:
 
     def check(self, items: Sequence[Item]) -> None:
         """Raises `InputError` for words that mean nothing here, before any file is read."""
-        if self.instrument is not None and self.noise is not None:
+        if self.noise is not None:
+            parse_noise_law(self.noise, self.run.units)
+        scans = [item.path.suffix.lower() in _KSPACE for item in items]
+        if not all(scans) and self.instrument is not None and self.noise is not None:
             return
-        for item in items:
-            if item.path.suffix.lower() not in _KSPACE and not is_measurement(item.path):
+        for item, scan in zip(items, scans, strict=True):
+            if not scan and not is_measurement(item.path):
                 raise InputError(
                     f"{item.path} does not say how it was made: give --operator and --noise, such as "
                     "--operator mask:left --noise 5% (files of `oneprior simulate` know theirs)"
@@ -217,13 +251,22 @@ class Intake:
         """A fastMRI file, which knows its instrument; its noise is estimated where it is not told."""
         from oneprior.tasks.kspace import kspace_measurement
 
-        if self.study or self.operator:
+        word = " ".join(self.operator)
+        if self.operator and not word.startswith("mri:"):
             raise InputError(
-                f"{item.path} is measured k-space and knows its instrument: give it as --input, without --operator"
+                f"{item.path} is measured k-space and knows its instrument: leave --operator out, or give "
+                "mri:random:4 and the like, which leave out columns that were measured"
             )
-        slices = None if self.slices is None else _slice(self.slices)
+        if self.study and not word:
+            raise InputError(f"--study {item.path} needs --operator mri:random:4 or the like, to leave columns out")
+        chosen = None if self.slices is None else _slice(self.slices)
         return kspace_measurement(
-            item.path, self.run.event_shape, noise=self.noise, slices=slices, units=self.units or self.run.units
+            item.path,
+            self.run.event_shape,
+            noise=self.noise,
+            slices=chosen if item.slice is None else item.slice,
+            units=self.units or self.run.units,
+            pattern=word.removeprefix("mri:") or None,
         )
 
 

@@ -185,10 +185,11 @@ class _Bunch:
         """Whether two measurements can be one."""
         mine = self.measurement
         same = mine.operator is other.operator or (mine.operator.spec and mine.operator.spec == other.operator.spec)
-        told = (mine.noise_level, other.noise_level)
-        level = not any(isinstance(v, torch.Tensor) and v.dim() for v in told) and told[0] == told[1]
+        level = mine.noise.spec == other.noise.spec and not any(
+            isinstance(m.noise.noise_level, torch.Tensor) for m in (mine, other)
+        )
         fits = mine.y.shape[1:] == other.y.shape[1:] and mine.y.dtype == other.y.dtype and mine.units == other.units
-        return bool(same) and bool(level) and fits and (mine.truth is None) == (other.truth is None)
+        return bool(same) and level and fits and (mine.truth is None) == (other.truth is None)
 
     def add(self, other: Measurement, events: list[_Event]) -> None:
         """Lay another measurement behind."""

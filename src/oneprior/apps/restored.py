@@ -36,8 +36,9 @@ _PANELS = 256  # panels of the events of one file
 def figures_of_events(result: Restoration) -> list[dict[str, Any]]:
     """Figures of each event; with the truth its errors as well, on the scale of [-1, 1].
 
-    `misfit` is None where the noise level is 0, which any residual is infinitely far above.
+    `misfit` is None where there is no noise, which any residual is infinitely far above.
     """
+    judged = not result.measurement.exact
     n, rows = len(result.mean), []
     accuracy = _accuracy(result)
     for k in range(n):
@@ -49,7 +50,7 @@ def figures_of_events(result: Restoration) -> list[dict[str, Any]]:
                 "draws": len(result.draws),
                 "network_calls": result.network_calls / n,
                 "seconds": result.seconds / n,
-                "misfit": misfit if misfit < 1e20 else None,
+                "misfit": misfit if judged else None,
                 **{name: float(values[k]) for name, values in accuracy.items()},
                 "diagnostics": {
                     name: float(value[k])

@@ -14,6 +14,7 @@ from oneprior.apps.restored import HIGHEST_MISFIT, doubtful
 from oneprior.tasks import Restoration
 
 PANELS = 12  # on a page; the others stand in the folder
+MIXED = 1.2  # the highest R-hat that is not remarked on
 _ROWS = 400
 _WORDS = {
     "psnr_mean": "PSNR of the mean (dB)",
@@ -27,10 +28,11 @@ _WORDS = {
     "acceptance": "acceptance (median)",
     "step_size": "step size (median)",
     "log_evidence": "log evidence (median)",
+    "misfit": "misfit, in units of the noise",
     "n": "images",
     "draws": "draws of each",
 }
-_HIDDEN = ("doubtful", "failed", "exact", "method", "law")
+_HIDDEN = ("doubtful", "failed", "exact", "method", "law", "aim")
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def _page(
     sections: list[report.Section] = []
     if figures["doubtful"]:
         sections.append(_notice(names, rows))
-    sections += [report.Cards(_cards(figures)), *shown]
+    sections += [report.Cards(_cards(figures)), *shown, *_mixed(figures)]
     sections += [report.Heading("Figures"), report.Table(("figure", "value"), _lines(figures, told), _LEGEND, words=2)]
     if len(rows) > 1:
         sections += [report.Heading("Image by image"), _table(names, rows)]
@@ -137,7 +139,19 @@ def _cards(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     if figures["network_calls"]:
         each = figures["network_calls"] / (figures["n"] * figures["draws"])
         cards.append((f"{each:.4g}", "network calls for a draw"))
-    return cards
+    return cards[:4]
+
+
+def _mixed(figures: Mapping[str, Any]) -> list[report.Section]:
+    """A remark where chains have not come together."""
+    r_hat = figures.get("r_hat")
+    if r_hat is None or r_hat <= MIXED:
+        return []
+    words = (
+        f"**The chains have not come together**: R-hat is {r_hat:.2f}, and 1 to {MIXED:g} would be well. They are "
+        "exact in the limit of long chains only: `--aim best` and `--aim calibrated` run longer ones."
+    )
+    return [report.Text(words)]
 
 
 def _lines(figures: Mapping[str, Any], told: Told) -> list[tuple[str, str]]:
@@ -147,7 +161,11 @@ def _lines(figures: Mapping[str, Any], told: Told) -> list[tuple[str, str]]:
         if name not in _HIDDEN and value is not None:
             lines.append((_WORDS.get(name, name.replace("_", " ")), _format(value)))
     verdict = "no" if figures["doubtful"] else "yes" if figures["misfit"] is not None else "not judged: no noise"
-    place = next(k for k, (name, _) in enumerate(lines) if name in ("misfit", "seconds")) + 1
+    place = (
+        next(k for k, (name, _) in enumerate(lines) if name == _WORDS["misfit"]) + 1
+        if figures["misfit"] is not None
+        else len(lines)
+    )
     return [*lines[:place], ("fits the prior", verdict), *lines[place:]]
 
 
@@ -192,8 +210,8 @@ def _format(value: Any) -> str:
 
 _PANEL = (
     "A sample is one image that the measurement and the prior allow; the mean is the best guess and smoother than any. "
-    "The deviation is the posterior's, entry by entry; of the true values, nine in ten should lie between the two "
-    "quantiles."
+    "The deviation and the quantiles are the posterior's, entry by entry: of the true values 90 % should lie between "
+    "those of 5 and 95 %."
 )
 _LEGEND = (
     "Misfit: root mean square of (y - A mean) / noise; about 1 or below where measurement and prior agree. "

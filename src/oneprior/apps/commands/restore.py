@@ -122,7 +122,7 @@ class Restore(Command):
             raise Mistake("--samples and --batch-size must be at least 1")
         if (self.input is None) == (self.study is None):
             raise Mistake("restore needs --input (a measurement) or --study (a clean image, to be measured), not both")
-        if self.study is not None and (not self.operator or self.noise is None):
+        if self.study is not None and not self.operator:
             raise Mistake("--study needs --operator and --noise, such as --operator downsample:4 --noise 5%")
         source = self.input or self.study
         assert source is not None
@@ -201,7 +201,7 @@ class Restore(Command):
         figures |= {k: v for k, v in result.diagnostics.items() if isinstance(v, str)}
         written = restored.write_restoration(result, place.folder)
         operator = measurement.operator.spec or type(measurement.operator).__name__
-        told = self._told(item.name, operator, self.noise or _level(measurement.noise_level), intake.run)
+        told = self._told(item.name, operator, self.noise or measurement.noise.spec, intake.run)
         page = restored_page.page_of_file(result, names, rows, figures, told).write(place.folder / "report.html")
         place.end()
         return Outcome(place.folder, (*written, page), figures, _said(figures), whole=True)
@@ -255,15 +255,6 @@ def _said(figures: dict[str, Any]) -> str:
         listed = ", ".join(bad[:5]) + ", ..." * (len(bad) > 5)
         said += f"\n{len(bad)} of {figures['n']} do not fit the prior ({listed}); of each: {DOUBT}"
     return said
-
-
-def _level(level: Any) -> str:
-    """A noise level, or the range of several, in the units of the measurement."""
-    import torch
-
-    levels = torch.as_tensor(level, dtype=torch.float64)
-    low, high = float(levels.min()), float(levels.max())
-    return f"{low:.4g}" if low == high else f"{low:.4g} .. {high:.4g}"
 
 
 def lent(guide: Path | None, run: Run, name: Path) -> Guide | None:

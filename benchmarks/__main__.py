@@ -25,6 +25,7 @@ NAMES = (
     "gan_stability",
     "frechet_speed",
     "calibration_verdict",
+    "posterior_ratios",
     "restoration",
     "specifications",
     "diagnosis",
@@ -32,7 +33,7 @@ NAMES = (
     "tables",
 )
 
-WITHOUT_DATA = {"demo", "gan_stability", "calibration_verdict", "tables"}
+WITHOUT_DATA = {"demo", "gan_stability", "calibration_verdict", "posterior_ratios", "tables"}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -40,6 +40,7 @@ from oneprior.nets.style_generator import Mapping as StyleMapping
 from oneprior.nets.style_generator import StyleGenerator
 from oneprior.priors.base import StandardNormal
 from oneprior.priors.pushforward import NoisePushforward
+from oneprior.priors.styles import StyleNormal
 
 SMALL_SET = 30_000
 _TINY_EVENT = 100
@@ -283,7 +284,11 @@ class GAN(Model):
             self._style_generator(f"space={space!r}" if space != "z" else "noise='random'")
         layers = generator.synthesis.num_ws if isinstance(generator, StyleGenerator) else 1
         inner = torch.Size([layers] if space == "w+" else []) + torch.Size([generator.latent])
-        styles = self._styles(given, space, truncation, layers)
+        shape = torch.Size([inner.numel() + generator.noise_size]) if noise == "random" else inner
+        base = StandardNormal(shape, self.device)
+        if space != "z" and isinstance(generator, StyleGenerator):
+            base = StyleNormal(shape, *generator.mapping.moments(given))
+        styles = self._styles(given, base, truncation, layers)
         size = inner.numel()
 
         def decode(u: Tensor) -> Tensor:
@@ -293,29 +298,20 @@ class GAN(Model):
                 return generator.synthesis(code, planes)
             return generator(code, given.cycle(u.shape[0]))
 
-        shape = torch.Size([size + generator.noise_size]) if noise == "random" else inner
-        return NoisePushforward(StandardNormal(shape, self.device), decode, self.event_shape)
+        return NoisePushforward(base, decode, self.event_shape)
 
     def surface(self, condition: Mapping[str, Tensor] | None = None) -> NoisePushforward:
         return self.prior(condition)
 
-    def _styles(self, given: Given, space: str, truncation: float, layers: int) -> Callable[[Tensor], Tensor]:
+    def _styles(self, given: Given, base: StandardNormal, truncation: float, layers: int) -> Callable[[Tensor], Tensor]:
         """u -> what the generator proper reads: z, or w for each layer."""
         generator = self.generator
         if not isinstance(generator, StyleGenerator):
             return lambda z: truncation * z
         mapping = generator.mapping
-        if space == "z":
+        if not isinstance(base, StyleNormal):
             return lambda z: mapping(z, given.cycle(z.shape[0]), truncation)
-        mean, root = mapping.moments(given)
-
-        def from_noise(u: Tensor) -> Tensor:
-            row = torch.arange(u.shape[0], device=u.device) % mean.shape[0]
-            m, r = (mean, root) if mean.shape[0] == 1 else (mean[row], root[row])
-            w = m.unsqueeze(1) + (u if u.dim() == 3 else u.unsqueeze(1)) @ r  # the root is symmetric
-            return mapping.truncate(w, truncation).expand(-1, layers, -1)
-
-        return from_noise
+        return lambda u: mapping.truncate(base.styles(u), truncation).expand(-1, layers, -1)
 
     def truncation_sheet(
         self, rows: Rows, values: tuple[float, ...] = (0.0, 0.3, 0.5, 0.7, 1.0), condition: Any = None

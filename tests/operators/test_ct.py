@@ -71,6 +71,24 @@ def test_filtered_back_projection_finds_a_disc_again(scanner):
     assert torch.allclose(volume.fbp(volume(stack))[0, 1, 2], found[0, 0], atol=1e-10)
 
 
+def test_the_stopped_inverse_explains_the_data_to_their_noise_row_by_row():
+    operator = CT((1, 25, 25), 20)
+    x = torch.cat([_disc(25, 7, 2, 1), 0.3 * _disc(25, 4, -3, 2)])
+    noise = Rows(2).normal(*operator.out_shape, dtype=torch.float64)
+    level = torch.tensor([0.02, 0.005], dtype=torch.float64)
+    y = operator(x) + level[:, None, None, None] * noise
+    found = operator.stopped(y, level)
+    spread = (y - operator(found)).square().flatten(1).mean(1).sqrt() / level
+    assert bool((spread <= 1).all())
+    assert bool((spread > 0.7).all())
+    error, exact = ((z - x).square().mean((1, 2, 3)).sqrt() for z in (found, operator.pinv(y)))
+    assert bool((error < exact).all())
+    alone = operator.stopped(y[1:], level[1:])
+    assert torch.allclose(alone[0], found[1], atol=1e-12)  # the other row's steps do not touch it
+    nothing = operator.stopped(0 * y, 0.1)
+    assert not nothing.any()
+
+
 def test_a_limited_range_leaves_the_rest_unseen():
     operator = parse_operator("ct:limited:90:views=9", (1, 9, 9))
     assert torch.rad2deg(operator.geometry.angles).tolist() == pytest.approx(list(range(0, 90, 10)))

@@ -26,6 +26,7 @@ from oneprior.likelihoods.noise import GaussianNoise, LevelledNoise, Noise
 from oneprior.likelihoods.noise_words import parse_noise, parse_noise_law
 from oneprior.operators.base import LinearOperator, Operator
 from oneprior.operators.grammar import parse_operator
+from oneprior.operators.ill_conditioned import IllConditioned
 
 _FORMAT = 2
 
@@ -144,13 +145,18 @@ class Measurement:
     def baseline(self) -> Tensor:
         """A^+ y, the restoration that knows no prior; the middle of the range where nothing is measured.
 
+        Of scanners, whose A^+ y is mostly noise, conjugate gradients stopped at the noise (`IllConditioned.stopped`).
+
         Raises:
             InputError: for a nonlinear operator.
         """
         if not isinstance(self.operator, LinearOperator):
             raise InputError(f"{type(self.operator).__name__} is not linear and has no pseudo-inverse")
         middle = torch.full((1, *self.event_shape), self.units.offset).to(self.y.real)
-        return middle + self.operator.pinv(self.y - self.operator(middle))
+        rest, level = self.y - self.operator(middle), self.noise.noise_level
+        if isinstance(self.operator, IllConditioned) and level is not None:
+            return middle + self.operator.stopped(rest, level)
+        return middle + self.operator.pinv(rest)
 
     def save(self, path: str | Path) -> Path:
         """Write the file; the suffix .npz is added where it is missing.

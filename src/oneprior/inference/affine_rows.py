@@ -114,21 +114,33 @@ class AffineRows:
         return x + solve(self.gaps(x, theta, row) - noise), mean + solve(self.gaps(mean, theta, row))
 
     def _check(self) -> None:
-        """Raises unless A((u + v) / 2) is the mean of A(u) and A(v) at a theta drawn at random."""
         if self.likelihood.constraint:
             raise IncompatiblePrior("an instrument cannot be inferred without noise: give the noise level")
-        rows = Rows(len(self.y), seed=1, device=self.y.device)
-        theta = rows.normal(*self.operator.theta_shape, dtype=torch.float64)
-        u, v = (rows.normal(*self.event_shape, dtype=torch.float64) for _ in range(2))
-        with torch.no_grad():
-            ends = self.measure(u, theta), self.measure(v, theta)
-            gap = norm(self.measure((u + v) / 2, theta) - (ends[0] + ends[1]) / 2)
-        if bool((gap > 1e-4 * norm(ends[0] - ends[1])).any()):
+        if not affine_in_image(self.likelihood, self.event_shape):
             raise IncompatiblePrior(
-                f"this method needs a measurement that is linear in what the prior is built on, and "
+                "this method needs a measurement that is linear in what the prior is built on, and "
                 f"{self.operator.spec or type(self.operator).__name__}, or a decoder before it, is not: take `Blind` "
                 "on the noise road"
             )
+
+
+def affine_in_image(likelihood: GaussianLikelihood, event_shape: torch.Size) -> bool:
+    """Whether A((u + v) / 2) is the mean of A(u) and A(v) at a theta drawn at random, in every row: measured, since
+    whatever stands before the instrument is a function like any other."""
+    operator, through, n = likelihood.operator, likelihood.through, len(likelihood.y)
+    assert isinstance(operator, UncertainOperator)
+    rows = Rows(n, seed=1, device=likelihood.y.device)
+    theta = rows.normal(*operator.theta_shape)
+    u, v = (rows.normal(*event_shape) for _ in range(2))
+
+    def measure(x: Tensor) -> Tensor:
+        return numbers(operator.evaluate(x if through is None else through(x), theta)).double()
+
+    with torch.no_grad():
+        ends = measure(u), measure(v)
+        gap = norm(measure((u + v) / 2) - (ends[0] + ends[1]) / 2)
+        size = norm(ends[0]) + norm(ends[1])
+    return bool((gap <= 1e-4 * size).all())
 
 
 class DenseRows:

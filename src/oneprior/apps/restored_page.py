@@ -10,7 +10,6 @@ from typing import Any
 from oneprior.apps import panels, report
 from oneprior.apps.evaluated import foot
 from oneprior.apps.pictures import Picture
-from oneprior.apps.restored import HIGHEST_MISFIT, doubtful
 from oneprior.tasks import Restoration
 
 PANELS = 12  # on a page; the others stand in the folder
@@ -28,7 +27,9 @@ _WORDS = {
     "acceptance": "acceptance (median)",
     "step_size": "step size (median)",
     "log_evidence": "log evidence (median)",
-    "misfit": "misfit, in units of the noise",
+    "misfit": "misfit of the mean, in units of the noise",
+    "misfit_draw": "misfit of one draw (median)",
+    "strangeness": "strangeness of the measurement (median)",
     "n": "images",
     "draws": "draws of each",
 }
@@ -74,10 +75,10 @@ def page_of_file(
 
 def page_of_folder(folder: Path, names: Sequence[str], rows: Sequence[Any], figures: Any, told: Told) -> report.Report:
     """The page of a folder of results, from what stands in it; images to be doubted come first."""
-    order = sorted(range(len(rows)), key=lambda k: not doubtful(rows[k]))
+    order = sorted(range(len(rows)), key=lambda k: not rows[k]["doubt"])
     shown: list[report.Section] = []
     for k in order[:PANELS]:
-        verdict = "**does not fit**, " if doubtful(rows[k]) else ""
+        verdict = "**does not fit**, " if rows[k]["doubt"] else ""
         misfit = "" if rows[k]["misfit"] is None else f": {verdict}misfit {rows[k]['misfit']:.2f}"
         shown += [
             report.Heading(f"`{names[k]}`{misfit}", 3),
@@ -93,7 +94,7 @@ def _page(
 ) -> report.Report:
     sections: list[report.Section] = []
     if figures["doubtful"]:
-        sections.append(_notice(names, rows))
+        sections.append(_notice(figures["doubtful"], len(rows)))
     sections += [report.Cards(_cards(figures)), *shown, *_mixed(figures)]
     sections += [report.Heading("Figures"), report.Table(("figure", "value"), _lines(figures, told), _LEGEND, words=2)]
     if len(rows) > 1:
@@ -107,26 +108,24 @@ def _page(
     return report.Report(f"Restored: {told.title}", sections, lead=lead, foot=foot(told.seed, figures["seconds"]))
 
 
-def _notice(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> report.Notice:
+def _notice(doubts: Mapping[str, str], total: int) -> report.Notice:
     """Why not to trust a result, in plain words."""
-    bad = [(name, row["misfit"]) for name, row in zip(names, rows, strict=True) if doubtful(row)]
-    words = (
-        "This looks like another kind of image, a misaligned one, or another operator or noise level. What is left "
-        "unexplained is {} times the noise that was told, and about 1 would be expected: the picture and its stated "
-        "uncertainty are not to be relied on."
+    end = "The picture and its stated uncertainty are not to be relied on."
+    if total == 1:
+        why = next(iter(doubts.values()))
+        return report.Notice("Do not trust this picture", f"{why[0].upper()}{why[1:]}. {end}")
+    listed = "; ".join(f"`{name}`: {why.partition(':')[0]}" for name, why in list(doubts.items())[:12])
+    more = f"; and {len(doubts) - 12} more, see below" if len(doubts) > 12 else ""
+    cause = next(iter(doubts.values())).partition(": ")[2]
+    return report.Notice(
+        f"Do not trust {len(doubts)} of these {total} pictures", f"{listed}{more}. This looks like {cause}. {end}"
     )
-    if len(rows) == 1:
-        return report.Notice("Do not trust this picture", words.format(f"**{bad[0][1]:.3g}**"))
-    listed = ", ".join(f"`{name}` ({misfit:.3g})" for name, misfit in bad[:12]) + (", …" if len(bad) > 12 else "")
-    title = f"Do not trust {len(bad)} of these {len(rows)} pictures"
-    low, high = min(m for _, m in bad), max(m for _, m in bad)
-    return report.Notice(title, f"{words.format(f'{low:.3g} to {high:.3g}')} They are {listed}.")
 
 
 def _cards(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     cards = []
     if figures["misfit"] is not None:
-        fits = "fits the prior" if not figures["doubtful"] else f"up to {HIGHEST_MISFIT:g} is not unusual"
+        fits = "about 1 or below is well" if figures["misfit"] > 1.2 or figures["doubtful"] else "fits the prior"
         cards.append((f"{figures['misfit']:.2f}", f"misfit, in units of the noise: {fits}"))
     if "psnr_mean" in figures:
         cards.append((f"{figures['psnr_mean']:.2f} dB", "PSNR of the posterior mean"))
@@ -173,11 +172,15 @@ def _table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> report.Ta
     """A line for each image."""
     columns = {"psnr_mean": "PSNR, dB", "ssim": "SSIM", "crps": "CRPS", "coverage": "coverage"}
     known = [key for key in columns if any(key in row for row in rows)]
-    inner = [key for key in ("effective_sample_size", "r_hat") if any(key in row["diagnostics"] for row in rows)]
+    inner = [
+        key
+        for key in ("strangeness", "effective_sample_size", "r_hat")
+        if any(key in row["diagnostics"] for row in rows)
+    ]
     lines = []
     for name, row in list(zip(names, rows, strict=True))[:_ROWS]:
         misfit = None if row["misfit"] is None else f"{row['misfit']:.2f}"
-        verdict = "**no**" if doubtful(row) else "yes" if misfit else None
+        verdict = "**no**" if row["doubt"] else "yes" if misfit else None
         figures = [_format(row[key]) if key in row else None for key in known]
         chains = [_format(row["diagnostics"][key]) if key in row["diagnostics"] else None for key in inner]
         lines.append([f"`{name}`", verdict, misfit, *figures, *chains, f"{row['seconds']:.3g}"])
@@ -186,7 +189,7 @@ def _table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> report.Ta
         "fits",
         "misfit",
         *(columns[key] for key in known),
-        *(_WORDS[key].removesuffix(" (median)") for key in inner),
+        *(_WORDS[key].removesuffix(" (median)").removesuffix(" of the measurement") for key in inner),
     ]
     more = (
         f"The first {_ROWS} of {len(rows)}; `result.json` and the `figures.json` of each have all."
@@ -214,6 +217,8 @@ _PANEL = (
     "those of 5 and 95 %."
 )
 _LEGEND = (
-    "Misfit: root mean square of (y - A mean) / noise; about 1 or below where measurement and prior agree. "
+    "Misfit: how far the measurement lies from what the restoration predicts, in deviations of the noise: about 1 for "
+    "a draw, and below it for the mean. Strangeness: how far it lies from the training data, about 1 for an image of "
+    "theirs and above 4 for one in a thousand. "
     "PSNR, SSIM, CRPS and coverage are against the truth, where it is known, on the scale of [-1, 1]."
 )

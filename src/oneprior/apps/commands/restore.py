@@ -239,8 +239,6 @@ class Restore(Command):
 
 def _said(figures: dict[str, Any]) -> str:
     """The last lines on the screen."""
-    from oneprior.apps.restored import DOUBT
-
     said = f"restored {figures['n']} by {figures['method']} in {figures['seconds']:.1f} s"
     if figures["n"] > 1:
         said += f" ({figures['images_per_second']:.3g} images/s)"
@@ -250,10 +248,12 @@ def _said(figures: dict[str, Any]) -> str:
         said += f"; {len(failed)} file{'s' * (len(failed) > 1)} could not be restored"
     bad = figures["doubtful"]
     if bad and figures["n"] == 1:
-        said += f"\nmisfit {figures['misfit']:.1f} (about 1 would fit): {DOUBT}"
+        said += f"\nwarning: {next(iter(bad.values()))}: do not trust this picture"
     elif bad:
-        listed = ", ".join(bad[:5]) + ", ..." * (len(bad) > 5)
-        said += f"\n{len(bad)} of {figures['n']} do not fit the prior ({listed}); of each: {DOUBT}"
+        first = "; ".join(f"{name}: {why.partition(':')[0]}" for name, why in list(bad.items())[:5])
+        cause = next(iter(bad.values())).partition(": ")[2]
+        said += f"\nwarning: do not trust {len(bad)} of these {figures['n']} pictures ({cause}): {first}"
+        said += "; ..." * (len(bad) > 5)
     return said
 
 

@@ -128,8 +128,12 @@ def test_the_closed_form_goes_beyond_dense_matrices_without_an_evidence(monkeypa
     posterior = bayes(push(StandardNormal((5,)), linear_decoder(), SHAPE), evidence(words="identity"))
     *_, dense = ClosedForm().run(posterior, 3, Rows(3))
     monkeypatch.setattr("oneprior.priors.linear_gaussian.DENSE_LIMIT", 4)
+    *_, among_entries = ClosedForm().run(posterior, 3, Rows(3))
+    monkeypatch.setattr("oneprior.priors.linear_gaussian.NORMAL_LIMIT", 4)
     *_, iterative = ClosedForm().run(posterior, 3, Rows(3))
-    assert "log_evidence" in dense.diagnostics
+    evidences = [state.diagnostics["log_evidence"] for state in (dense, among_entries)]
+    assert torch.allclose(*evidences, rtol=1e-5)
+    assert torch.allclose(dense.x, among_entries.x, atol=1e-5)
     assert "log_evidence" not in iterative.diagnostics
     assert torch.allclose(dense.mean(), iterative.mean(), atol=1e-6)
     assert torch.allclose(dense.x, iterative.x, atol=1e-6)

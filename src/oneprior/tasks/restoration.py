@@ -32,6 +32,7 @@ from oneprior.priors.pushforward import Tilted
 from oneprior.tasks.familiarity import FOREIGN, strangeness
 from oneprior.tasks.measurement import Measurement, measured
 from oneprior.tasks.methods import Aim, Guide, choose
+from oneprior.tasks.tiling import covering, event_shape_of, larger
 from oneprior.training.run import Run
 
 _P = ParamSpec("_P")
@@ -114,6 +115,7 @@ def restore_iter(
     rows: Rows | None = None,
     batch: int | None = None,
     residual: bool = True,
+    overlap: int | None = None,
 ) -> Iterator[Restoration]:
     """Draws from p(x | y) and summarises them, the work so far again and again: for progress bars and previews.
 
@@ -136,6 +138,8 @@ def restore_iter(
         batch: rows worked on at once, which bounds the memory; all by default. A prior that is given with conditions
             bound to rows needs all.
         residual: whether what a run's decoder cannot say of real events is part of its law (`priors.residual`).
+        overlap: entries that neighbouring tiles share, where the event is larger than the prior's; half a tile by
+            default (`priors.tiled`: one data term for all tiles).
 
     Yields:
         The restoration of the rows that are worked on; the last one is the result, of all rows. A row's draws are the
@@ -153,7 +157,7 @@ def restore_iter(
     for start in range(0, n, size := batch or n):
         part = slice(start, start + size)
         state, given, told = None, measurement.take(part), _part_of(condition, part, n)
-        for state in _iterate(prior, given, rows.take(part), samples, (aim, method, guide), told, residual):
+        for state in _iterate(prior, given, rows.take(part), samples, (aim, method, guide), told, (residual, overlap)):
             yield replace(state, done=(start + state.done * len(given)) / n)
         if state is not None:
             parts.append(state)
@@ -203,18 +207,22 @@ def _iterate(
     samples: int,
     choice: tuple[Aim, str | Sampler | None, Guide | None],
     condition: Mapping[str, Any] | None,
-    residual: bool,
+    law: tuple[bool, int | None],
 ) -> Iterator[Restoration]:
     limits, moments = None, None
+    residual, overlap = law
     if isinstance(prior, Run):
         limits, moments = _limits(prior, measurement), prior.moments()
         prior = prior.whole_prior(condition) if residual else prior.prior(condition)
     elif condition:
         raise InputError("a condition is bound when a prior is made: give the run, or run.prior(condition)")
     base = prior.base if isinstance(prior, Tilted) else prior
+    if not isinstance(prior, Tilted):
+        prior = covering(prior, measurement.event_shape, overlap)
     measurement = _placed(measurement, base.device)
     likelihood = measurement.likelihood
-    distance = None if moments is None else strangeness(moments, likelihood)
+    known = moments is not None and moments.event_shape == measurement.event_shape
+    distance = strangeness(moments, likelihood) if known and moments is not None else None
     about = {} if distance is None else {"strangeness": distance}
     asked = bayes(prior, likelihood)
     posterior, sampler = choose(asked, *choice)
@@ -224,8 +232,8 @@ def _iterate(
         if counter is not None and counter.rows - before > state.network_calls:
             state = replace(state, network_calls=counter.rows - before)
         if posterior.prior is not asked.prior:
-            law = {"law": "that of the denoiser's probability-flow ODE in few steps, which the method draws from"}
-            state = replace(state, exact=False, diagnostics={**state.diagnostics, **law})
+            said = {"law": "that of the denoiser's probability-flow ODE in few steps, which the method draws from"}
+            state = replace(state, exact=False, diagnostics={**state.diagnostics, **said})
         yield _restoration(state, measurement, seconds, limits, about)
 
 
@@ -315,10 +323,16 @@ def _measurement(
             raise InputError("numbers alone do not say how they were measured: give the operator and the noise")
         run_units = prior.units if isinstance(prior, Run) else None
         geometry = prior.geometry if isinstance(prior, Run) else None
+        if not isinstance(operator, Operator):
+            event_shape = event_shape_of(operator, y, event_shape)
         given = measured(y, operator, noise, event_shape, units or run_units, geometry)
-    if given.event_shape != event_shape:
-        remedy = "A prior restores events of its own size: measure such (oneprior simulate --size), or train another."
-        raise ShapeError("what was measured", tuple(given.event_shape), tuple(event_shape), remedy)
+    own = prior.base.event_shape if isinstance(prior, Tilted) else prior.event_shape
+    if given.event_shape != own and (isinstance(prior, Tilted) or not larger(given.event_shape, own)):
+        remedy = (
+            "A prior restores events of its own size, or larger ones of the same channels in tiles: measure such "
+            "(oneprior simulate --size), or train another."
+        )
+        raise ShapeError("what was measured", tuple(given.event_shape), tuple(own), remedy)
     if isinstance(prior, Run):
         _doubt_range(given)
     return given

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from inference.noise.problems import DOUBLE, SHAPE, gaussian, linear, network
+from inference.noise.problems import DOUBLE, SHAPE, gaussian, linear, network, quadrature
 
 from oneprior.core import AffineMap, DivergedError, IncompatiblePrior, Rows
 from oneprior.inference import HMC, EllipticalSlice, bayes
 from oneprior.inference.noise import MAP, AnnealedSMC, Laplace, RandomiseThenOptimise, Variational
-from oneprior.likelihoods import GaussianLikelihood
+from oneprior.likelihoods import GaussianLikelihood, PoissonLikelihood
 from oneprior.operators import parse_operator
 from oneprior.priors.base import StandardNormal
 from oneprior.priors.pushforward import NoisePushforward, push
@@ -105,3 +105,25 @@ def test_an_instrument_without_gradient_is_refused_before_the_work():
     for method in QUICK[:7]:
         with pytest.raises(IncompatiblePrior, match="differentiated"):
             method(bayes(StandardNormal(SHAPE), likelihood), 2, Rows(1))
+
+
+def test_other_noise_than_gaussian():
+    """Poisson counts of a positive decoder: chains and particles against quadrature; the evidence of the rest, roughly."""
+    operator = parse_operator("mask:left", SHAPE)
+    prior = NoisePushforward(StandardNormal((2,)), lambda u: torch.exp(network(u)), SHAPE)
+    counts = torch.tensor([[3.0, 9.0, 6.0, 5.0], [12.0, 4.0, 7.0, 2.0]], dtype=DOUBLE).reshape(2, *operator.out_shape)
+    likelihood = PoissonLikelihood(counts, operator, gain=5.0)
+    posterior = bayes(prior, likelihood)
+    mean, width, evidence = quadrature(prior, likelihood)
+    smc = AnnealedSMC(particles=500)(posterior, 500, Rows(2, seed=1))
+    hmc = HMC(chains=20, warmup=40, leapfrog=3, thin=1, metric="laplace")(posterior, 400, Rows(2, seed=1))
+    laplace = Laplace()(posterior, 500, Rows(2, seed=1))
+    bound = Variational(steps=100)(posterior, 500, Rows(2, seed=1)).diagnostics["evidence_bound"]
+    for found, allowed in ((smc, 0.25), (hmc, 0.3)):
+        assert ((found.mean().flatten(1) - mean) / width).abs().max() < allowed
+    assert (smc.diagnostics["log_evidence"] - evidence).abs().max() < 0.25
+    assert (laplace.diagnostics["log_evidence"] - evidence).abs().max() < 0.8
+    assert (bound < evidence + 0.1).all()
+    assert (bound > evidence - 1.5).all()
+    with pytest.raises(IncompatiblePrior, match="Gaussian noise"):
+        RandomiseThenOptimise()(posterior, 2, Rows(2))

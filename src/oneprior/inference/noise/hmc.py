@@ -31,13 +31,13 @@ from oneprior.core import DivergedError, InputError, Rows, inner, per_row
 from oneprior.inference.noise.curvature import Curvature
 from oneprior.inference.noise.diagnostics import effective_sample_size, split_r_hat
 from oneprior.inference.noise.laplace import sharpened
-from oneprior.inference.noise.lbfgs import Descent
-from oneprior.inference.noise.map import best, first_points
+from oneprior.inference.noise.map import best, drawn_modes, find_modes
 from oneprior.inference.noise.target import Target, precision
 from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler
 from oneprior.priors.base import NoisePrior
 
 _SMALLEST = 1e-7
+_RANK = 128  # directions of the metric
 
 
 @dataclass(frozen=True)
@@ -165,13 +165,10 @@ def _scaled(bend: Curvature | None, v: Tensor) -> Tensor:
 def _around_modes(posterior: Posterior, noise: Tensor, chains: int, rows: Rows) -> tuple[Tensor, Curvature, int]:
     """Where the chains start, the curvature at each row's best mode, and the network calls that both took."""
     target, n = Target(posterior), posterior.n
-    found = Descent(target.energy, first_points(target, rows, 2 * chains, 16 * chains), HMC.name, n).run(60)
+    found = find_modes(target, rows, HMC.name, starts=2 * chains, candidates=16 * chains, steps=60)
     around = rows.to(target.device).stream("around")
-    _, bend = sharpened(target, best(found, n)[0], around, None)
-    height = -found.value.reshape(-1, n).T  # chains take modes by their density, or poor ones would count as much
-    choice = torch.stack([around.categorical(height) for _ in range(chains)])
-    modes = found.u.reshape(-1, n, target.d)[choice, torch.arange(n, device=choice.device)]
-    start = modes.flatten(0, 1) + bend.power(noise.flatten(1), -0.5)
+    _, bend = sharpened(target, best(found, n)[0], around, _RANK)
+    start = drawn_modes(found, n, around.repeat(chains)) + bend.power(noise.flatten(1), -0.5)
     return start.reshape(noise.shape), bend, target.calls
 
 

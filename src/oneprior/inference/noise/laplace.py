@@ -4,7 +4,7 @@ With the mode u^ and the curvature H = I + K' K there (`curvature`),
 
     p(u | y) ~ N(u^, H^-1),      log p(y) ~ log p(y, u^) + (d / 2) log 2 pi - 0.5 log det H
 
-(MacKay 2003, section 27.1; Gauss-Newton in place of the Hessian, as in Daxberger et al. 2021). Draws of u are decoded
+(MacKay 2003, chapter 27; Gauss-Newton in place of the Hessian, as in Daxberger et al. 2021). Draws of u are decoded
 by the network itself, so that the law of x is not Gaussian. For a linear decoder under a linear instrument all of it
 is exact, evidence included: one step of Newton's method ends the search, and `exact` says so.
 
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from oneprior.core import InputError, Rows
 from oneprior.inference.noise.curvature import Curvature, curvature
-from oneprior.inference.noise.map import find_mode
+from oneprior.inference.noise.map import best, find_modes
 from oneprior.inference.noise.target import Target, is_linear
 from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler
 from oneprior.priors.base import NoisePrior
@@ -41,7 +41,7 @@ class Laplace(Sampler):
         steps: the most evaluations of a descent.
         rank: directions of curvature that are kept; by default all up to 1024, and 128 above.
 
-    Source: MacKay 2003, section 27.1.
+    Source: MacKay 2003, chapter 27.
     """
 
     name: ClassVar[str] = "laplace"
@@ -66,9 +66,10 @@ class Laplace(Sampler):
 
     def iterate(self, posterior: Posterior, draws: int, rows: Rows) -> Iterator[Draws]:
         target = Target(posterior)
-        mode = find_mode(
+        found = find_modes(
             target, rows, self.name, starts=self.starts, candidates=self.candidates, steps=self.steps
         )  # fmt: skip
+        mode, _ = best(found, target.n)
         around = rows.to(target.device).stream("around")
         mode, bend = sharpened(target, mode, around, self.rank)
         with torch.no_grad():

@@ -7,8 +7,7 @@ ever is; where the evidence is weak the MAP shrinks there, and a generator shows
 `norm` offers what is done about it:
 
 - "free": the objective above, the classical MAP.
-- "sphere": u = sqrt(d) v / |v|, and -log L alone: the search stays where the mass is (Menon et al. 2020, PULSE,
-  section 3.2).
+- "sphere": u = sqrt(d) v / |v|, and -log L alone: the search stays where the mass is (Menon et al. 2020, PULSE).
 - "radial": 0.5 |u|^2 - (d - 1) log |u| - log L: the density of radius and direction, which has its mode at
   |u| = sqrt(d - 1) where nothing is measured (the chi law of |u|; MAP is not invariant under a change of coordinates,
   and this is the change). It lets evidence move the radius.
@@ -121,10 +120,16 @@ def best(descent: Descent, n: int) -> tuple[Tensor, Tensor]:
     return descent.u.reshape(-1, n, descent.u.shape[1])[index, torch.arange(n, device=value.device)], index
 
 
-def find_mode(target: Target, rows: Rows, name: str, *, starts: int, candidates: int, steps: int) -> Tensor:
-    """The MAP of each problem, (n, d), for the methods that begin there."""
-    u = first_points(target, rows, starts, candidates)
-    return best(Descent(target.energy, u, name, target.n).run(steps), target.n)[0]
+def find_modes(target: Target, rows: Rows, name: str, *, starts: int, candidates: int, steps: int) -> Descent:
+    """Where the descents of each problem ended, for the methods that begin there."""
+    return Descent(target.energy, first_points(target, rows, starts, candidates), name, target.n).run(steps)
+
+
+def drawn_modes(found: Descent, n: int, rows: Rows) -> Tensor:
+    """One of the ends of its problem for each of S n rows, drawn by its density, or poor ones would count as much."""
+    height = -found.value.reshape(-1, n).T
+    choice = rows.categorical(height.repeat(len(rows) // n, 1)).reshape(-1, n)
+    return found.u.reshape(-1, n, found.u.shape[1])[choice, torch.arange(n, device=choice.device)].flatten(0, 1)
 
 
 def _objective(target: Target, norm: Norm) -> Callable[[Tensor], tuple[Tensor, Tensor]]:

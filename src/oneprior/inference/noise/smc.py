@@ -2,7 +2,7 @@
 
 Particles start as draws of the prior, beta = 0. At each stage the power beta of the likelihood rises, the particles are
 weighed by L^(new - old), drawn again by weight, and moved by chains that leave p(u) L(u)^beta as it is (Neal 2001; Del
-Moral, Doucet, Jasra 2006, section 3.3.2). The rise is found for each row on its own, so that the effective number of
+Moral, Doucet, Jasra 2006). The rise is found for each row on its own, so that the effective number of
 particles, 1 / sum w^2, falls to a wanted share (Jasra, Stephens, Doucet, Tsagaris 2011), by bisection. Modes that one
 chain would never see together keep their weights as long as some particles are in each; and the evidence falls out,
 
@@ -12,7 +12,7 @@ an unbiased estimate of p(y) but for the adaptation. It is exact as particles gr
 `ancestors` tells how many of the first particles still have descendants.
 
 The moves are Hamiltonian paths where the evidence can be differentiated, and the preconditioned Crank-Nicolson walk
-(Cotter, Roberts, Stuart, White 2013, equation 4.10) where not. Each row adapts its own step between moves. The paths of
+(Cotter, Roberts, Stuart, White 2013) where not. Each row adapts its own step between moves. The paths of
 a stage run in the metric I + beta K' K of the row's most probable particle (`curvature`), found anew at each stage.
 
 Measured (20 measurements of a fixed tanh network of two latents, sigma 0.3 / 0.1, 256 particles, against quadrature):
@@ -233,7 +233,7 @@ def _rise(level: Tensor, left: Tensor, share: float) -> Tensor:
 
 
 def _systematic(weight: Tensor, u: Tensor) -> Tensor:
-    """Indices (P, n) drawn by weights (P, n) with one uniform number a row (Kitagawa 1996, section 2.2)."""
+    """Indices (P, n) drawn by weights (P, n) with one uniform number a row (Kitagawa 1996)."""
     count = len(weight)
     edges = weight.cumsum(0).T.contiguous()
     edges = edges / edges[:, -1:]

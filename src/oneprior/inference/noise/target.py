@@ -24,6 +24,7 @@ from oneprior.core import IncompatiblePrior, Rows, per_row
 from oneprior.inference.posterior import Posterior
 from oneprior.likelihoods.base import Likelihood
 from oneprior.likelihoods.gaussian import GaussianLikelihood
+from oneprior.likelihoods.measured import MeasuredLikelihood
 from oneprior.likelihoods.product import Product
 from oneprior.operators.affine import Affine
 from oneprior.operators.base import LinearOperator
@@ -33,9 +34,9 @@ from oneprior.priors.pushforward import NoisePushforward
 
 
 def precision(likelihood: Likelihood) -> torch.dtype:
-    """The type that chains are run in: that of the first Gaussian measurement, and single where there is none."""
+    """The type that chains are run in: that of the first measurement, and single where there is none."""
     for factor in likelihood.factors if isinstance(likelihood, Product) else (likelihood,):
-        if isinstance(factor, GaussianLikelihood):
+        if isinstance(factor, MeasuredLikelihood) and factor.y.real.is_floating_point():
             return factor.y.real.dtype
     return torch.float32
 
@@ -102,6 +103,14 @@ class Target:
     def energy(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """-log density and its gradient; (N, d) -> (N,), (N, d)."""
         return differentiated(lambda v: -self.log_density(v), u)
+
+    @property
+    def measurements(self) -> int:
+        """m, the number of reals in one measurement, where the noise is Gaussian."""
+        likelihood = self.posterior.likelihood
+        if not isinstance(likelihood, GaussianLikelihood):
+            raise IncompatiblePrior(f"a {type(likelihood).__name__} has no residual in units of its noise")
+        return likelihood.y[0].numel() * (2 if likelihood.y.is_complex() else 1)
 
     def events(self, u: Tensor) -> Tensor:
         """Flat noise of whole copies as events: (S n, d) -> (S, n, *event_shape)."""

@@ -37,7 +37,7 @@ from torch import Tensor
 from oneprior.core import DivergedError, InputError, Rows
 from oneprior.inference.noise.curvature import Curvature
 from oneprior.inference.noise.laplace import sharpened
-from oneprior.inference.noise.map import find_mode
+from oneprior.inference.noise.map import best, find_modes
 from oneprior.inference.noise.target import Target
 from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler
 from oneprior.priors.base import NoisePrior
@@ -108,8 +108,8 @@ class Variational(Sampler):
         if self.start == "prior":
             mode, bend = like, None
         else:
-            mode = find_mode(target, rows, self.name, starts=4, candidates=64, steps=150)
-            mode, bend = sharpened(target, mode, streams, None)
+            found = find_modes(target, rows, self.name, starts=4, candidates=64, steps=150)
+            mode, bend = sharpened(target, best(found, target.n)[0], streams, None)
         if self.family == "mean-field":
             width = torch.ones_like(like) if bend is None else bend.diagonal().rsqrt()
             return _Law(mode, _Scale(width), 0, streams)

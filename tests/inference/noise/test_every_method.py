@@ -108,7 +108,7 @@ def test_an_instrument_without_gradient_is_refused_before_the_work():
 
 
 def test_other_noise_than_gaussian():
-    """Poisson counts of a positive decoder: chains and particles against quadrature; the evidence of the rest, roughly."""
+    """Poisson counts of a positive decoder: chains and particles against quadrature; evidence of the rest, roughly."""
     operator = parse_operator("mask:left", SHAPE)
     prior = NoisePushforward(StandardNormal((2,)), lambda u: torch.exp(network(u)), SHAPE)
     counts = torch.tensor([[3.0, 9.0, 6.0, 5.0], [12.0, 4.0, 7.0, 2.0]], dtype=DOUBLE).reshape(2, *operator.out_shape)

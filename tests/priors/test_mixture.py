@@ -150,6 +150,7 @@ def test_conjugate_gradients_give_the_same_mean(monkeypatch):
     expected = GaussianPosterior(gaussian(1), likelihood)
     mean, draws = expected.mean(), expected.sample(Rows(4), 2)
     monkeypatch.setattr(linear_gaussian, "DENSE_LIMIT", 3)
+    monkeypatch.setattr(linear_gaussian, "NORMAL_LIMIT", 3)
     iterative = GaussianPosterior(gaussian(1), likelihood)
     assert torch.allclose(iterative.mean(), mean, atol=1e-7)
     assert torch.allclose(iterative.sample(Rows(4), 2), draws, atol=1e-7)

@@ -23,7 +23,7 @@ from oneprior.inference.guidance import (
     covariance_of,
 )
 from oneprior.inference.guidance.blind_daps import BlindDAPS
-from oneprior.inference.noise import HMC, EllipticalSlice
+from oneprior.inference.noise import HMC, MAP, AnnealedSMC, EllipticalSlice, Laplace, RandomiseThenOptimise, Variational
 from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler, bayes
 from oneprior.inference.search import Resampling
 
@@ -32,7 +32,9 @@ __all__ = [
     "DDNM",
     "DPS",
     "HMC",
+    "MAP",
     "MMPS",
+    "AnnealedSMC",
     "Blind",
     "BlindDAPS",
     "BlindGaussian",
@@ -46,15 +48,18 @@ __all__ = [
     "IsotropicCovariance",
     "JacobianCovariance",
     "LangevinDAPS",
+    "Laplace",
     "LatentDAPS",
     "MixtureCovariance",
     "Needs",
     "Posterior",
     "REDDiff",
+    "RandomiseThenOptimise",
     "ReSample",
     "Resampling",
     "Sampler",
     "TiledCovariance",
+    "Variational",
     "bayes",
     "covariance_of",
     "exact_posterior",

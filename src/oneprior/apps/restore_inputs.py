@@ -178,7 +178,7 @@ class Intake:
     def check(self, items: Sequence[Item]) -> None:
         """Raises `InputError` for words that mean nothing here, before any file is read."""
         if self.noise is not None:
-            parse_noise_law(self.noise, self.run.units)
+            parse_noise_law(self.noise, self.units or self.run.units)
         scans = [item.path.suffix.lower() in _KSPACE for item in items]
         if not all(scans) and self.instrument is not None and self.noise is not None:
             return

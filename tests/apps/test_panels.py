@@ -1,0 +1,101 @@
+"""Panels show what was measured as it was measured, voxels in their aspect, and quantiles that are quantiles."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from oneprior.apps import panels
+from oneprior.core import AffineMap, Geometry, Rows
+from oneprior.data import phantoms
+from oneprior.tasks import Restoration, simulate
+
+AFFINE = ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 4.0, 0), (0, 0, 0, 1.0))
+
+
+def restoration(shape, operator, draws=19, truth=True, geometry=Geometry()):
+    """Draws round the truth, as if some method had made them."""
+    n = 2
+    x = phantoms(n, shape, Rows(n))
+    units = AffineMap.from_range(0, 255, "grey level")
+    measurement = simulate(x, operator, "2%", Rows(n), units=units, geometry=geometry)
+    spread = torch.randn(draws, *x.shape, generator=torch.Generator().manual_seed(0)) * 10
+    samples = units.to_units(x) + spread
+    told = {"misfit": torch.tensor([1.0, 1.0])}
+    measurement = measurement if truth else replace(measurement, truth=None)
+    return Restoration(samples, samples.mean(0), samples.std(0), measurement, "made up", False, diagnostics=told)
+
+
+@pytest.mark.parametrize(
+    ("shape", "operator", "baseline"),
+    [
+        ((16, 12), "downsample:4", "least squares"),
+        ((15, 13), "mask:left", "least squares"),
+        ((16, 16), "identity", None),
+        ((16, 12), "mri:equispaced:2", "zero-filled"),
+        ((16, 16), "ct:parallel:8", "back-projection"),
+        ((12,), "mask:left", "least squares"),
+        ((8, 6, 4), "downsample:1x1x2", "least squares"),
+        ((12, 12), "phase:2", None),
+    ],
+)
+def test_every_quantity_has_a_picture(shape, operator, baseline):
+    result = restoration(shape, operator)
+    shown = panels.views(result, 1)
+    names = ["measurement", baseline, "mean", "5 % quantile", "95 % quantile", "deviation"]
+    names += [f"sample {k}" for k in (1, 2, 3, 4)] + ["truth", "error of mean"]
+    assert list(shown) == [name for name in names if name is not None]
+    assert all(p.dtype == np.uint8 and p.shape[-1] == 4 for p in shown.values())
+    picture = panels.panel(result, 1)
+    assert Image.open(io.BytesIO(picture.png)).size == (picture.width, picture.height)
+    assert [name for name, _ in panels.strips(result, samples=4)] == list(shown)
+
+
+def test_without_a_truth_or_with_one_draw_there_is_less_to_show():
+    shown = panels.views(restoration((8, 8), "downsample:2", draws=1, truth=False), 0)
+    assert list(shown) == ["measurement", "least squares", "mean", "deviation", "sample 1"]
+
+
+def test_entries_that_were_not_measured_are_blank():
+    shown = panels.views(restoration((8, 8), "mask:left"), 0)["measurement"]
+    assert (shown[:, :4] == shown[0, 0]).all()
+    assert len(set(shown[0, 0, :3].tolist())) > 1  # a hue that no grey level has
+    assert (np.ptp(shown[:, 4:, :3].astype(int), axis=-1) == 0).all()
+
+
+def test_k_space_is_dark_where_nothing_was_measured():
+    result = restoration((16, 16), "mri:equispaced:4:center=0.2")
+    shown = panels.views(result, 0)["measurement"][..., 0].astype(float)
+    columns = shown.mean(0)
+    share = result.measurement.operator.out_shape[-1] / 256
+    assert (columns > 1).mean() == pytest.approx(share, abs=1e-6)
+    assert shown.argmax() == 8 * 16 + 8  # the middle of k-space
+
+
+def test_voxels_are_shown_in_their_aspect_and_direction():
+    geometry = Geometry("float32", (1.0, 1.0, 4.0), AFFINE, "nifti")
+    shown = panels.views(restoration((10, 8, 4), "downsample:1x1x2", geometry=geometry), 0)
+    # planes of 10 x 8, 10 x 16 and 8 x 16 samples, the later axis upwards, two rows of margin each
+    assert shown["mean"].shape[:2] == (8 + 16 + 16 + 6, 10)
+    assert shown["measurement"].shape == shown["mean"].shape
+
+
+def test_quantiles_are_order_statistics():
+    draws = torch.randperm(19, generator=torch.Generator().manual_seed(1)).reshape(19, 1, 1, 1).float()
+    share, low, high = panels.quantiles(draws)
+    assert (share, float(low), float(high)) == (0.05, 0.0, 18.0)
+    share, low, high = panels.quantiles(torch.arange(99.0).reshape(99, 1, 1, 1))
+    assert (share, float(low), float(high)) == (0.05, 4.0, 94.0)
+    share, low, high = panels.quantiles(torch.arange(3.0).reshape(3, 1, 1, 1))
+    assert (share, float(low), float(high)) == (0.25, 0.0, 2.0)
+    assert panels.quantiles(torch.zeros(2, 1, 1, 1)) is None
+
+
+def test_the_deviation_and_the_error_share_their_colours():
+    result = restoration((8, 8), "identity", draws=39)
+    same = replace(result, mean=result.measurement.truth + result.std)
+    shown = panels.views(same, 0)
+    assert np.abs(shown["deviation"].astype(int) - shown["error of mean"]).max() <= 4  # of 255: rounding

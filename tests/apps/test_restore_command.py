@@ -1,0 +1,352 @@
+"""`oneprior restore` of folders, volumes, k-space and studies: what is left, what is said, what can be gone on with."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from oneprior.apps import restore_many
+from oneprior.apps.main import run
+from oneprior.core import DivergedError, Rows
+from oneprior.data import phantoms, read_arrays
+from oneprior.data.fastmri import write_kspace
+from oneprior.operators.fourier import centred_fft
+
+DIGITS = (load_digits().images * 255 / 16).round().astype(np.uint8)
+AFFINE = np.array([[-1.5, 0, 0, 30], [0, 1.5, 0, -20], [0, 0, 3, 5], [0, 0, 0, 1]])
+WORDS = ["--operator", "mask:left", "--noise", "5%", "--samples", "3"]
+
+
+def train(folder, name, x, *more):
+    np.savez(folder / f"{name}.npz", x=x)
+    words = ["train", "ppca", "--data", str(folder / f"{name}.npz"), "--tracker", "none", "--held-out", "0", *more]
+    assert run([*words, "--out", str(folder / name)]) == 0
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A ppca of digits."""
+    return train(tmp_path_factory.mktemp("runs"), "digits", DIGITS[:200])
+
+
+@pytest.fixture(scope="module")
+def of_volumes(tmp_path_factory):
+    """A ppca of phantoms in three dimensions."""
+    x = phantoms(60, (6, 8, 4), Rows(60, seed=1))
+    return train(tmp_path_factory.mktemp("runs"), "volumes", x.numpy(), "--value-range", "-1", "1")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Five held-out digits and a file that is no picture."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for k in range(5):
+        Image.fromarray(DIGITS[1000 + k]).save(folder / f"d{k}.png")
+    return folder
+
+
+def record(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def draws(folder):
+    return read_arrays(folder / "restoration.npz")["draws"]
+
+
+def test_one_bad_file_does_not_end_a_folder(trained, pictures, tmp_path, capsys):
+    (pictures / "d2.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    assert run(["restore", str(trained), "--input", str(pictures), *WORDS, "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert "d2.png was not restored: " in said.err
+    assert "restored 4 by closed form" in said.out
+    assert "1 file could not be restored" in said.out
+    assert sorted(p.name for p in out.iterdir() if p.is_dir() and p.name[0] != ".") == ["d0", "d1", "d3", "d4"]
+    assert {"mean.png", "std.tif", "sample_02.png", "panel.png", "restoration.npz", "figures.json"} <= {
+        p.name for p in (out / "d0").iterdir()
+    }
+    figures = record(out)["figures"]
+    assert figures["n"] == 4
+    assert "not a picture" in figures["failed"]["d2.png"]
+    page = (out / "report.html").read_text()
+    assert "<code>d2.png</code>" in page
+    assert page.count("data:image/png;base64,") == 4
+
+
+def test_where_nothing_could_be_restored_the_status_is_1(trained, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"no picture")
+    assert run(["restore", str(trained), "--input", str(tmp_path / "in"), *WORDS, "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "a.png was not restored" in said
+    assert "none of the 1 files could be restored" in said
+
+
+def test_draws_of_a_file_depend_on_nothing_beside_it(trained, pictures, tmp_path):
+    words = ["restore", str(trained), "--input", str(pictures), *WORDS]
+    assert run([*words, "--out", str(tmp_path / "all")]) == 0
+    assert run([*words, "--batch-size", "2", "--out", str(tmp_path / "pairs")]) == 0
+    for k in (0, 1, 3):
+        (pictures / f"d{k}.png").unlink()
+    assert run([*words, "--out", str(tmp_path / "few")]) == 0
+    for k in (2, 4):
+        whole = draws(tmp_path / "all" / f"d{k}")
+        assert np.allclose(whole, draws(tmp_path / "few" / f"d{k}"), atol=0.01)
+    for k in range(5):
+        assert np.allclose(draws(tmp_path / "all" / f"d{k}"), draws(tmp_path / "pairs" / f"d{k}"), atol=0.01)
+    noise = [draws(tmp_path / "all" / f"d{k}") - draws(tmp_path / "all" / f"d{k}").mean(0) for k in (0, 1)]
+    assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.4  # of two files they differ
+
+
+def stop_after(monkeypatch, batches):
+    """Ctrl-C when so many batches are done."""
+    done, before = [], restore_many.restore_iter
+
+    def restore_iter(*args, **options):
+        if len(done) == batches:
+            raise KeyboardInterrupt
+        done.append(1)
+        yield from before(*args, **options)
+
+    monkeypatch.setattr(restore_many, "restore_iter", restore_iter)
+
+
+def test_what_was_stopped_is_gone_on_with(trained, pictures, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    words = ["restore", str(trained), "--input", str(pictures), *WORDS, "--batch-size", "2", "--out", str(out)]
+    with monkeypatch.context() as patched:
+        stop_after(patched, 1)
+        assert run(words) == 130
+    assert "2 images are finished" in capsys.readouterr().err
+    first = (out / "d0" / "restoration.npz").stat().st_mtime_ns
+    (out / "result.json").unlink()  # as kill -9 leaves it, with an image half written
+    (out / "d1" / "figures.json").unlink()
+    assert run([*words[:-2], "--samples", "5", "--resume", "--out", str(out)]) == 2
+    assert "was begun with --samples 3" in capsys.readouterr().err
+    assert run([*words, "--resume"]) == 0
+    assert "restored 5" in capsys.readouterr().out
+    assert (out / "d0" / "restoration.npz").stat().st_mtime_ns == first
+    whole = tmp_path / "whole"
+    assert run([*words[:-1], str(whole)]) == 0
+    for k in range(5):
+        assert np.allclose(draws(out / f"d{k}"), draws(whole / f"d{k}"), atol=0.01)
+    with monkeypatch.context() as patched:
+        stop_after(patched, 0)  # nothing is restored again
+        assert run([*words, "--resume"]) == 0
+
+
+def test_events_of_one_file_are_gone_on_with(trained, tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", DIGITS[1000:1005])
+    out = tmp_path / "out"
+    words = ["restore", str(trained), "--input", str(tmp_path / "x.npy"), *WORDS, "--batch-size", "2"]
+    with monkeypatch.context() as patched:
+        stop_after(patched, 2)
+        assert run([*words, "--out", str(out)]) == 130
+    with monkeypatch.context() as patched:
+        stop_after(patched, 1)
+        assert run([*words, "--out", str(out), "--resume"]) == 0
+        assert run([*words, "--out", str(out), "--resume"]) == 0
+    assert run([*words, "--out", str(tmp_path / "whole")]) == 0
+    assert np.allclose(draws(out), draws(tmp_path / "whole"), atol=0.01)
+    assert len(list(out.glob("panel_*.png"))) == 5
+
+
+def test_a_folder_is_replaced_and_what_is_not_ours_stays(trained, pictures, tmp_path):
+    out = tmp_path / "out"
+    words = ["restore", str(trained), "--input", str(pictures), *WORDS, "--out", str(out)]
+    assert run(words) == 0
+    (out / "d1" / "notes.txt").write_text("mine")
+    for k in (0, 1):
+        (pictures / f"d{k}.png").unlink()
+    assert run(words) == 0
+    assert not (out / "d0").exists()
+    assert [p.name for p in (out / "d1").iterdir()] == ["notes.txt"]
+    assert record(out)["figures"]["n"] == 3
+
+
+def test_a_batch_that_diverges_is_tried_one_by_one(trained, pictures, tmp_path, capsys, monkeypatch):
+    before = restore_many.restore_iter
+
+    def restore_iter(run, measurement, **options):
+        if bool((measurement.y.mean(1) == measurement.y.mean(1).max()).any()) and len(measurement) == 5:
+            raise DivergedError("step 3 of rows 1: not finite")
+        if len(measurement) == 1 and options["rows"].index.tolist() == bad:
+            raise DivergedError("step 3: not finite")
+        yield from before(run, measurement, **options)
+
+    bad = restore_many.Item(pictures, "d3.png", "d3").index(1)
+    monkeypatch.setattr(restore_many, "restore_iter", restore_iter)
+    assert run(["restore", str(trained), "--input", str(pictures), *WORDS, "--out", str(tmp_path / "out")]) == 0
+    assert "d3.png was not restored: step 3: not finite" in capsys.readouterr().err
+    assert record(tmp_path / "out")["figures"]["n"] == 4
+
+
+def test_a_study_measures_restores_and_scores(trained, pictures, tmp_path, capsys):
+    out = tmp_path / "out"
+    how = ["--operator", "downsample:2", "--noise", "5%"]
+    assert run(["restore", str(trained), "--study", str(pictures), *how, "--out", str(out)]) == 0
+    assert "dB" in capsys.readouterr().out
+    figures = record(out)["figures"]
+    assert figures["psnr_mean"] > figures["psnr_draw"]
+    assert 0.75 < figures["coverage"] < 1
+    one = json.loads((out / "d0" / "figures.json").read_text())
+    assert one["psnr_mean"] == pytest.approx(
+        10
+        * np.log10(255**2 / np.square(read_arrays(out / "d0" / "restoration.npz")["mean"][0, 0] - DIGITS[1000]).mean()),
+        abs=0.01,
+    )
+    y, alone = tmp_path / "y.npz", tmp_path / "alone"
+    assert run(["simulate", str(pictures / "d0.png"), *how, "--out", str(y)]) == 0
+    assert run(["restore", str(trained), "--input", str(y), "--out", str(tmp_path / "two")]) == 0
+    assert run(["restore", str(trained), "--study", str(pictures / "d0.png"), *how, "--out", str(alone)]) == 0
+    assert np.allclose(draws(alone), draws(tmp_path / "two"), atol=0.01)
+
+
+def test_another_size_is_fitted_only_when_told(trained, tmp_path, capsys):
+    Image.fromarray(np.kron(DIGITS[1000], np.ones((3, 3), np.uint8))).save(tmp_path / "large.png")
+    words = ["restore", str(trained), "--study", str(tmp_path / "large.png"), *WORDS, "--out", str(tmp_path / "out")]
+    assert run(words) == 2
+    assert "is 1 x 24 x 24 and the prior is of 1 x 8 x 8: give --fit" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert run([*words, "--fit", "resize"]) == 0
+
+
+def test_a_foreign_picture_is_not_shown_in_silence(trained, tmp_path, capsys):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)).save(tmp_path / "noise.png")
+    words = ["--operator", "identity", "--noise", "1%", "--samples", "3", "--out", str(tmp_path / "out")]
+    assert run(["restore", str(trained), "--input", str(tmp_path / "noise.png"), *words]) == 0
+    said = capsys.readouterr().out
+    assert "warning: the measurement" in said
+    assert "another kind of image, a misaligned one" in said
+    assert "do not trust this picture" in said
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert 'class="notice"' in page
+    assert "Do not trust this picture" in page
+
+
+def test_volumes_keep_their_place_in_the_scanner(of_volumes, tmp_path):
+    """Thick slices are restored on the fine grid: the affine is that of the volume they were averaged from."""
+    x = phantoms(3, (6, 8, 4), Rows(3, seed=9))[:, 0].numpy()
+    thick = AFFINE.copy()
+    thick[:3, 2] *= 2
+    thick[:3, 3] += AFFINE[:3, 2] / 2
+    (tmp_path / "in").mkdir()
+    for k in range(3):
+        coarse = x[k].reshape(6, 8, 2, 2).mean(3)
+        nib.save(nib.Nifti1Image(coarse.astype(np.float32), thick), tmp_path / "in" / f"s{k}.nii.gz")
+    words = ["restore", str(of_volumes), "--input", str(tmp_path / "in"), "--operator", "downsample:1x1x2"]
+    assert run([*words, "--noise", "0.02", "--out", str(tmp_path / "out")]) == 0
+    for name in ("mean", "std", "low", "high", "sample_18"):
+        image = nib.load(tmp_path / "out" / "s1" / f"{name}.nii.gz")
+        assert image.shape == (6, 8, 4)
+        assert np.allclose(image.affine, AFFINE)
+    low, high = (nib.load(tmp_path / "out" / "s1" / f"{n}.nii.gz").get_fdata() for n in ("low", "high"))
+    assert 0.6 < ((low <= x[1]) & (x[1] <= high)).mean() <= 1
+
+
+def test_dicom_is_restored_where_it_lies(of_volumes, tmp_path):
+    from data.test_dicom import write_series
+
+    for name in ("one", "two"):
+        write_series(tmp_path / "in" / name, 6)
+    for path in (tmp_path / "in").glob("*/*.dcm"):
+        header = pydicom.dcmread(path)
+        header.Rows, header.Columns = 8, 4
+        header.PixelData = np.full((8, 4), 1024, "<u2").tobytes()
+        header.save_as(path)
+    words = ["--operator", "identity", "--noise", "5%", "--samples", "3", "--out", str(tmp_path / "out")]
+    assert run(["restore", str(of_volumes), "--input", str(tmp_path / "in"), *words]) == 0
+    image = nib.load(tmp_path / "out" / "two" / "mean.nii.gz")
+    assert image.shape == (6, 8, 4)
+    assert sorted(round(v, 2) for v in image.header.get_zooms()) == [0.5, 0.75, 3.0]
+
+
+def test_slices_of_a_scan_are_images(tmp_path):
+    x = phantoms(40, (16, 16), Rows(40, seed=3))[:, 0]
+    run_folder = train(tmp_path, "phantoms", ((x + 1) * 127.5).round().to(torch.uint8).numpy())
+    scan = torch.zeros(2, 32, 16, dtype=torch.complex64)
+    scan[:, 8:24] = (x[:2] + 1).to(torch.complex64)
+    mask = np.zeros(16, bool)
+    mask[::2] = mask[5:11] = True
+    kspace = centred_fft(scan, (-2, -1)) * torch.from_numpy(mask)
+    path = write_kspace(tmp_path / "scan.h5", kspace.numpy(), mask=mask, target=(x[:2] + 1).numpy())
+    out = tmp_path / "out"
+    words = ["restore", str(run_folder), "--input", str(path), "--noise", "2%", "--samples", "3"]
+    assert run([*words, "--out", str(out)]) == 0
+    assert {"slice_000", "slice_001"} <= {p.name for p in out.iterdir()}
+    assert record(out)["figures"]["psnr_mean"] > 20
+    assert run([*words, "--slices", "1", "--out", str(tmp_path / "one")]) == 0
+    assert (tmp_path / "one" / "mean.tif").exists()
+    path = write_kspace(tmp_path / "whole.h5", centred_fft(scan, (-2, -1)).numpy(), target=(x[:2] + 1).numpy())
+    words = ["restore", str(run_folder), "--study", str(path), "--noise", "2%", "--samples", "3", "--slices", "0"]
+    assert run([*words, "--operator", "mri:equispaced:2:center=0.4", "--out", str(tmp_path / "study")]) == 0
+    assert record(tmp_path / "study")["figures"]["psnr_mean"] > 20
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        (["--input", "IN", "--study", "IN", *WORDS], "not both"),
+        (WORDS, "--input (a measurement) or --study"),
+        (["--study", "IN"], "--study needs --operator"),
+        (["--study", "IN", "--operator", "mask:left"], "give --operator and --noise"),
+        (["--input", "/none/there", *WORDS], "/none/there"),
+        (["--input", "IN", "--operator", "mask:left", "--noise", "lud"], "lud"),
+        (["--input", "IN", "--operator", "maks:left", "--noise", "5%"], "mask"),
+        (["--input", "IN", *WORDS, "--method", "dasp"], "dasp"),
+        (["--input", "IN", *WORDS, "--samples", "0"], "at least 1"),
+        (["--input", "EMPTY", *WORDS], "a folder without a picture"),
+        (["--input", "IN", *WORDS, "--value-range", "3", "3"], "empty"),
+        (["--input", "IN", *WORDS, "--condition", "label=3"], "without conditions"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(words, needed, trained, pictures, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    places = {"IN": str(pictures), "EMPTY": str(tmp_path / "empty")}
+    out = tmp_path / "out"
+    assert run(["restore", str(trained), *(places.get(w, w) for w in words), "--out", str(out)]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("oneprior: error: ")
+    assert needed in said
+    assert not out.exists()
+
+
+def test_results_are_not_written_among_the_inputs(trained, pictures, capsys):
+    assert run(["restore", str(trained), "--input", str(pictures), *WORDS, "--out", str(pictures / "out")]) == 2
+    assert "lies in the folder that is restored" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_folder(trained, pictures, tmp_path):
+    words = ["restore", str(trained), "--input", str(pictures), *WORDS, "--device", "cpu"]
+    assert run([*words, "--out", str(tmp_path / "one")]) == 0
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = str(s.getsockname()[1])
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    crew = [
+        subprocess.Popen(
+            [sys.executable, "-m", "oneprior", *words, "--out", str(tmp_path / "two")],
+            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=120)[0].decode() for process in crew]
+    assert [process.returncode for process in crew] == [0, 0], said
+    assert "restored 5" in said[0]
+    assert said[1].strip() == ""
+    for k in range(5):
+        assert np.allclose(draws(tmp_path / "one" / f"d{k}"), draws(tmp_path / "two" / f"d{k}"), atol=0.01)

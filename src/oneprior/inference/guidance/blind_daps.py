@@ -19,7 +19,12 @@ by a few elliptical slices, and then x0 is drawn given theta: for Gaussian data 
 posterior of its x_t. Where they are not small, x0 and theta alternate (`sweeps` times): right in the limit of many
 sweeps only, and the width of theta is then too small.
 
-Measured (8x8 digits, Gaussian blur of unknown width, `tests/inference/test_blind_daps.py`): see there.
+Measured (perfect Gaussian denoisers; `tests/inference/test_blind.py`): against quadrature of an unknown gain,
+integrated out, z-scores of mean and variance of image and theta are below 4 with 3 levels; in turn they reach 20 with
+3 levels of 3 sweeps, and are below 4 with 12 levels of 6. On 4 digits of 8x8 blurred by a width known to 50 %, noise
+0.05 on [-1, 1]: nominal width 10.5 dB, true width 21.0 dB, 20 levels integrated out 19.2 dB, 50 levels in turn 20.0 dB
+(9 draws each), the exact posterior by `BlindGaussian` 19.9 dB; the error of theta over its own deviation is 1.2, 0.7
+and 1.1 root mean square.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ the identity on what is seen (masks, box averages). By Tweedie's formula the gra
 
 and the walk is that of a conditioned denoiser: nothing is left to tune, at one backpropagation a step.
 
-Measured bias (`benchmarks/posterior_ratios.py`): see the table in `docs/benchmarks.md`.
+Measured bias (`benchmarks/posterior_ratios.py`; a Gaussian with an exact denoiser, sigma = .05; deviations over the true
+ones, of what is seen and what is not): published 1.84 and 0.90, with zeta = 1 4.54 and 0.90; the default 0.99 and 1.02.
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ the data's covariance, so that nothing is tuned.
 Calls: a level is one call of the denoiser and `newton` of the decoder. The products with the decoder's Jacobian belong
 to that call, but take time: 2 `products` + 2 passes backwards, about as long each.
 
-Measured bias (`tests/inference/guidance/test_latent_daps.py`): none for Gaussian data and a linear decoder.
+Measured (a latent diffusion of Fashion-MNIST, 8 test images, sigma 5 %): 12 levels, 25 calls a draw, are within 0.5 dB
+of 50 levels on 4x shrinking and on half and random masks. Measured bias (`tests/inference/test_latent_daps.py`): none for
+Gaussian data and a linear decoder; 0.1 deviations for a decoder like sinh.
 """
 
 from __future__ import annotations

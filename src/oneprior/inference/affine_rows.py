@@ -164,7 +164,10 @@ class DenseRows:
         spread = covariance(self.matrix.reshape(n * m, d)).reshape(n, m, d)
         square = spread @ self.matrix.mT
         square.diagonal(dim1=1, dim2=2).add_(self.sigma.square())
-        return spread.mT, torch.linalg.cholesky(square)
+        factor, failed = torch.linalg.cholesky_ex(
+            square
+        )  # a chain may try a theta that overflows: NaN, in its row only
+        return spread.mT, torch.where(failed[:, None, None] > 0, torch.nan, factor)
 
     def _residual(self, x: Tensor) -> Tensor:
         return self.gap - (self.matrix @ x.flatten(1).double()[..., None])[..., 0]

@@ -1,6 +1,7 @@
 """Bayes: a prior and a likelihood become a posterior, and methods draw from it."""
 
 from oneprior.inference.blind import Blind
+from oneprior.inference.blind_choice import choose_blind
 from oneprior.inference.blind_gaussian import BlindGaussian
 from oneprior.inference.closed_form import ClosedForm, exact_posterior
 from oneprior.inference.guidance import (
@@ -61,6 +62,7 @@ __all__ = [
     "TiledCovariance",
     "Variational",
     "bayes",
+    "choose_blind",
     "covariance_of",
     "exact_posterior",
 ]

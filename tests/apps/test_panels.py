@@ -26,7 +26,8 @@ def restoration(shape, operator, draws=19, truth=True, geometry=Geometry()):
     samples = units.to_units(x) + spread
     told = {"misfit": torch.tensor([1.0, 1.0])}
     measurement = measurement if truth else replace(measurement, truth=None)
-    return Restoration(samples, samples.mean(0), samples.std(0), measurement, "made up", False, diagnostics=told)
+    std = samples.std(0, correction=min(1, draws - 1))
+    return Restoration(samples, samples.mean(0), std, measurement, "made up", False, diagnostics=told)
 
 
 @pytest.mark.parametrize(

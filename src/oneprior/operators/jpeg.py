@@ -13,9 +13,10 @@ The gradient. Rounding is flat almost everywhere, and its true gradient of 0 hel
 identity ("straight through", Bengio, Leonard, Courville 2013): the derivative of rounding averaged over a step, right
 on scales above Q and not below. Samplers that correct their moves by the exact likelihood (HMC with its Metropolis
 step) stay exact with such a gradient, since any force that depends on the position alone keeps the leapfrog reversible
-and volume-preserving; methods that only descend do not. Exact in the limit, and slow: where sigma is far below the
-steps Q the likelihood is a staircase that chains hardly climb (8x8 digits, quality 20, noise of 2 %: R-hat beyond
-1e5). Look at R-hat; a larger noise level, which covers the rounding too (Q / sqrt(12) a coefficient), mixes.
+and volume-preserving; methods that only descend do not. Exact in the limit is not soon: where sigma is below the steps
+Q the likelihood is a staircase that chains do not climb. Measured (8x8 digits in 0..255, quality 20, off by 28 levels
+rms in the file, ppca, HMC in the metric of the curvature): noise of 2 % 54 levels and R-hat beyond 1e2, of 15 %, which
+covers the rounding, 28 levels and R-hat 10 to 20; in the identity metric worse. Look at R-hat.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ Delta the change already proposed at the block's earlier positions,
 
     d_j(k) = g (e_k - e_c) - |J (Delta + e_k - e_c)|^2 / 2 + |J Delta|^2 / 2.
 
-The first term alone is Gibbs with gradients (Grathwohl, Swersky, Hashemi, Duvenaud, Maddison 2021, equation 4) and the
-discrete Langevin proposal (Zhang, Liu, Liu 2022, equation 4). Codes lie far apart beside a sharp likelihood, though,
+The first term alone is Gibbs with gradients (Grathwohl, Swersky, Hashemi, Duvenaud, Maddison 2021) and the
+discrete Langevin proposal (Zhang, Liu, Liu 2022). Codes lie far apart beside a sharp likelihood, though,
 and a slope without its curvature proposes leaps that are never accepted. The curvature of all L K changes is sketched
 by S random signs r, |J v|^2 ~ mean_s (r_s J v)^2, which costs S backward passes and no decoding (Hutchinson 1990).
 The signs are drawn before the move and serve its way back too.
@@ -73,7 +73,8 @@ class Informed:
 
     @classmethod
     def published(cls) -> Self:
-        """One position a move and no curvature, as Gibbs with gradients has it."""
+        """One position a move by the slope alone, as Gibbs with gradients has it; that also chooses the position by the
+        slope, and knows no exact conditionals of a prior: here positions are chosen evenly."""
         return cls(sketch=0, block=1, share=0.0)
 
     def width(self, vocabulary: int) -> int:

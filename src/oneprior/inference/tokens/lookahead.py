@@ -8,11 +8,16 @@ measurement is nearly linear, and what the codes after position j will add to it
 
 where r is the residual at z in units of sigma, and m_i and C_i are mean and covariance of the change at position i
 under the prior's marginal. Each code is drawn from its exact conditional times this lookahead, which is the twisted
-proposal of Guarniero, Johansen, Lee (2017, section 3) with Gaussian twists. Measurements of more than S numbers are
+proposal of Guarniero, Johansen, Lee (2017) with Gaussian twists. Measurements of more than S numbers are
 sketched by random signs; e^2 is the error of the linear model on the draws of the round before, for each problem.
 
 After each round z moves to the mean of the draws, weighed by p L / q with weights tempered so that some of them always
 count: an iterated Kalman filter over codes. Nothing here need be exact: the draws are starts of exact chains.
+
+Starts are wider than the posterior, and chains over many codes under little noise mix slowly. Measured on Fashion-MNIST
+(256 codes, 7 x 7, sigma 5 %, 4 images, 19 chains of 100 moves): `r_hat` is about 4. Such draws are not those of the
+posterior yet, however plausible they look, and what they cover says nothing of it. With `warmup` 0 they are the starts
+after a few moves, and `exact` is False.
 """
 
 from __future__ import annotations
@@ -106,7 +111,13 @@ class Lookahead(Sampler):
                 }
                 done = (self.rounds + step + 1) / total
                 yield Draws(
-                    x[:draws], self.name, True, target.calls.rows, done=done, diagnostics=diagnostics, centre=x.mean(0)
+                    x[:draws],
+                    self.name,
+                    self.warmup > 0,
+                    target.calls.rows,
+                    done=done,
+                    diagnostics=diagnostics,
+                    centre=x.mean(0),
                 )
 
 

@@ -15,7 +15,7 @@ on scales above Q and not below. Samplers that correct their moves by the exact 
 step) stay exact with such a gradient, since any force that depends on the position alone keeps the leapfrog reversible
 and volume-preserving; methods that only descend do not. Exact in the limit is not soon: where sigma is below the steps
 Q the likelihood is a staircase that chains do not climb. Measured (8x8 digits in 0..255, quality 20, off by 28 levels
-rms in the file, ppca, HMC in the metric of the curvature): noise of 2 % 54 levels and R-hat beyond 1e2, of 15 %, which
+rms in the file, ppca, HMC in the metric of the curvature): noise of 2 % 54 levels and R-hat 60 to 3,000, of 15 %, which
 covers the rounding, 28 levels and R-hat 10 to 20; in the identity metric worse. Look at R-hat.
 """
 

@@ -69,7 +69,7 @@ class Annealing(Sampler):
 
     @classmethod
     def published(cls) -> Self:
-        """One move a rung, which is all that the papers ask; their numbers of particles and rungs are the problem's, and
+        """One move a rung, which is all that the papers ask; particles and rungs depend on the problem there, and
         so these are ours."""
         return cls(moves=1)
 

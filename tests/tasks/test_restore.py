@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from oneprior.core import AffineMap, IncompatiblePrior, InputError, Rows, ShapeError
-from oneprior.inference import DAPS, HMC, ClosedForm, EllipticalSlice, Guided, MixtureCovariance, Resampling, bayes
+from oneprior.inference import (
+    DAPS,
+    HMC,
+    ClosedForm,
+    EllipticalSlice,
+    Guided,
+    LatentDAPS,
+    MixtureCovariance,
+    Resampling,
+    bayes,
+)
 from oneprior.likelihoods import GaussianLikelihood, Reward
 from oneprior.operators import parse_operator
 from oneprior.priors.base import StandardNormal
@@ -138,8 +148,8 @@ def test_the_table_chooses_for_denoisers():
     assert isinstance(method.guidance.covariance, MixtureCovariance)
     assert isinstance(choose(bayes(bare, likelihood))[1], Guided)
     assert isinstance(choose(bayes(knows, measurement("identity").likelihood))[1], Guided)
-    posterior, method = choose(bayes(knows, likelihood.pullback(torch.tanh)))
-    assert isinstance(method, HMC)
+    assert isinstance(choose(bayes(knows, likelihood.pullback(torch.tanh)))[1], LatentDAPS)
+    posterior, _ = choose(bayes(knows, likelihood.pullback(torch.tanh)), method="hmc")
     assert posterior.prior.noise_shape == SHAPE  # the flow's noise
     assert isinstance(choose(bayes(law(), likelihood), method="elliptical-slice")[1], EllipticalSlice)
 
@@ -152,7 +162,7 @@ def test_a_network_without_moments_is_restored(words):
         result = restore(prior, given, samples=40)
         z = (GREY.to_model(result.mean) - exact.mean()) / (exact.covariance_diag() / 40).sqrt()
         assert z.square().mean().sqrt() < 1.6
-        assert result.network_calls == 50 * 40 * 4
+        assert result.network_calls == 40 * 40 * 4
 
 
 def test_a_tilted_prior_uses_its_factor():
@@ -179,7 +189,7 @@ def test_mistakes_are_told():
     given = measurement()
     with pytest.raises(InputError, match="give the operator and the noise"):
         restore(law(), given.y)
-    with pytest.raises(InputError, match="no method is called 'magic'; there is closed-form"):
+    with pytest.raises(InputError, match="no method is called 'magic'"):
         restore(law(), given, method="magic")
     with pytest.raises(InputError, match="aim is fast, best or calibrated"):
         restore(law(), given, aim="perfect")

@@ -24,6 +24,8 @@ from oneprior.priors.linear_gaussian import Instrument
 
 FOREIGN = 4.0
 """T above which an event is called foreign: about one familiar event in a thousand."""
+MISFIT = 2.0
+"""Misfit of the posterior mean beyond which a restoration does not explain its measurement."""
 _PROBES = 16
 
 
@@ -52,3 +54,18 @@ def strangeness(law: LowRankGaussian, likelihood: Likelihood) -> Tensor | None:
     traces = torch.stack([(signs * innovation.solve(signs, k.expand(_PROBES))).sum(1).mean() for k in first])
     seen = (instrument.size - levels * traces).clamp_min(1.0)
     return (energy / seen[level]).float()
+
+
+def doubt(misfit: float, distance: float) -> str:
+    """Why a restoration is not to be trusted, or nothing.
+
+    Args:
+        misfit: of the posterior mean, see `Measurement.misfit`.
+        distance: T, see `strangeness`.
+    """
+    remedy = "another kind of image, a misaligned one, or another operator or noise level than was said"
+    if not misfit <= MISFIT:
+        return f"the measurement lies {misfit:.1f} noise deviations from what the restoration predicts: {remedy}"
+    if not distance <= FOREIGN:
+        return f"the measurement is {distance:.1f} times as far from the training data as they are: {remedy}"
+    return ""

@@ -1,63 +1,144 @@
 """Which method restores: a table over (what the prior is, what the evidence is, what the user wants).
 
-| peeled prior | evidence | method |
-|---|---|---|
-| Gaussian, mixture, or a denoiser made of one | linear, Gaussian noise | closed form |
-| denoiser, guided by a mixture; or by anything for denoising | linear, Gaussian noise | moment matching |
-| denoiser, guided by a Gaussian (its own moments) | linear, Gaussian noise | daps |
-| denoiser, guided by nothing | linear, Gaussian noise | moment matching by its Jacobian |
-| denoiser | nonlinear, or behind a decoder | hmc on its ODE of 16 steps (fast: 8) |
-| map of Gaussian noise | differentiable, with noise | hmc |
-| map of Gaussian noise | not differentiable, with noise | elliptical slice |
-| anything else (codes on a grid) | with noise | resampling of prior draws |
+| what is left after peeling | evidence | fast | best | calibrated |
+|---|---|---|---|---|
+| Gaussian, mixture, or a denoiser made of one | linear, Gaussian noise | closed form | closed form | closed form |
+| denoiser | linear, Gaussian noise | daps 20 | daps 40 | daps 60 |
+| denoiser guided by a mixture; denoiser under denoising | linear, Gaussian noise | moment matching 20, 40, 60 | | |
+| denoiser that knows no Gaussian of its data | linear, Gaussian noise | moment matching by its Jacobian | | |
+| denoiser | nonlinear, behind a decoder, or other noise | latent daps 12 | 25 | 50 |
+| map of Gaussian noise | differentiable, Gaussian noise | randomise then optimise | hmc | hmc, longer |
+| map of Gaussian noise | differentiable, other noise | hmc, short | hmc | hmc, longer |
+| map of Gaussian noise | not differentiable, with noise | elliptical slice | | |
+| codes on a grid, few enough | with noise | enumeration | enumeration | enumeration |
+| codes on a grid | with noise | annealed codes | | |
+| anything else | with noise | resampling of prior draws | | |
 
-The aim sets the work: "fast", "best" and "calibrated" are 20, 50 and 100 network calls a draw for a guided denoiser,
-shorter or longer chains on the noise road, 256 or 4096 candidates. No method is tuned to a task: the noise level does
-the work.
+An instrument with unknown numbers (`UncertainOperator`) is inferred together with the image: `blind gaussian` under a
+Gaussian or a mixture, `blind daps` under a denoiser, `blind` on the noise road.
 
-A guide is a Gaussian or a mixture fitted to the same data (`ppca`), which lends a denoiser its covariance. Measured on
-100 held-out 8x8 digits with one small network (PSNR of the mean of 19 draws in dB; left half missing, 2x box,
-denoising): guided by ppca 18.8, 18.0, 19.4; by a 10-component mixture 19.3, 18.4, 19.6; the exact posterior mean of
-ppca itself is 16.9, 16.0, 17.5, of the mixture 19.1, 18.1, 19.1.
+The aim sets how much work is done and nothing else; no method is tuned to a task: the noise level does the work. Each
+method can be asked for by name, and `NAME:published` runs it with its paper's settings.
+
+A guide is a Gaussian or a mixture fitted to the same data (`ppca`), which lends a denoiser its covariance.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 from oneprior.core import IncompatiblePrior, InputError
 from oneprior.inference import (
     DAPS,
+    DDNM,
+    DPS,
     HMC,
+    MAP,
     MMPS,
+    AnnealedSMC,
+    Blind,
+    BlindDAPS,
+    BlindGaussian,
     ClosedForm,
+    DiffPIR,
     EllipticalSlice,
     Guided,
+    Laplace,
+    LatentDAPS,
     Posterior,
+    RandomiseThenOptimise,
+    REDDiff,
+    ReSample,
     Resampling,
     Sampler,
+    TiledCovariance,
+    Variational,
     covariance_of,
 )
-from oneprior.likelihoods import GaussianLikelihood
+from oneprior.inference.blind import uncertain_operator
+from oneprior.inference.blind_choice import choose_blind
+from oneprior.inference.noise.brgm import BRGM, BRGMVariational
+from oneprior.inference.tokens import Annealing, Enumeration, Gibbs, Informed, Lookahead
+from oneprior.likelihoods import GaussianLikelihood, MeasuredLikelihood
 from oneprior.operators.identity import Identity
-from oneprior.priors.base import NoisePrior
+from oneprior.operators.words import near
+from oneprior.priors.base import NoisePrior, TokenPrior
 from oneprior.priors.diffusion.samplers import Ancestral
 from oneprior.priors.diffusion.schedule import DenoisingPrior
 from oneprior.priors.gaussian import LowRankGaussian
 from oneprior.priors.mixture import GaussianMixturePrior
+from oneprior.priors.tiled import TiledDenoiser
 
 Aim = Literal["fast", "best", "calibrated"]
 Guide = LowRankGaussian | GaussianMixturePrior
 
-METHODS: dict[str, Sampler] = {
-    "closed-form": ClosedForm(),
-    "daps": DAPS(),
-    "moment-matching": Guided(),
-    "hmc": HMC(),
-    "elliptical-slice": EllipticalSlice(),
-    "resampling": Resampling(),
+
+@dataclass(frozen=True)
+class Method:
+    """A method by name.
+
+    Args:
+        default: with our settings.
+        published: makes it with its paper's; None where there is no paper to follow.
+        meaning: what it is, for help pages.
+    """
+
+    default: Sampler
+    published: Callable[[], Sampler] | None = None
+    meaning: str = ""
+
+
+METHODS: dict[str, Method] = {
+    "closed-form": Method(ClosedForm(), None, "exact, for Gaussians and mixtures under linear instruments"),
+    "daps": Method(DAPS(), DAPS.published, "draw a clean event, noise it again (Zhang et al. 2024)"),
+    "latent-daps": Method(LatentDAPS(), LatentDAPS.published, "the same behind a decoder, or under any noise"),
+    "moment-matching": Method(Guided(), Guided.published, "the guided denoiser (Rozet et al. 2024, MMPS)"),
+    "dps": Method(DPS(), DPS.published, "Chung et al. 2023"),
+    "ddnm": Method(DDNM(), DDNM.published, "Wang, Yu, Zhang 2023, DDNM+"),
+    "diffpir": Method(DiffPIR(), DiffPIR.published, "Zhu et al. 2023"),
+    "red-diff": Method(REDDiff(), REDDiff.published, "Mardani et al. 2023; one answer, repeated"),
+    "resample": Method(ReSample(), ReSample.published, "Song et al. 2024, for latent diffusion"),
+    "hmc": Method(HMC(metric="laplace"), HMC.published, "Hamiltonian Monte Carlo on the base noise"),
+    "elliptical-slice": Method(EllipticalSlice(), EllipticalSlice.published, "without gradients (Murray et al. 2010)"),
+    "annealed-smc": Method(AnnealedSMC(), AnnealedSMC.published, "particles, for several modes; gives the evidence"),
+    "randomise-then-optimise": Method(
+        RandomiseThenOptimise(), RandomiseThenOptimise.published, "one optimisation a draw (Bardsley et al. 2014)"
+    ),
+    "laplace": Method(Laplace(), Laplace.published, "the Gaussian at the mode"),
+    "variational": Method(Variational(), Variational.published, "a low-rank Gaussian by its evidence bound"),
+    "mean-field": Method(Variational(family="mean-field"), None, "an independent Gaussian by its evidence bound"),
+    "map": Method(MAP(), MAP.published, "the mode; one answer, repeated"),
+    "map-norm": Method(MAP(norm="sphere"), None, "the best noise of typical norm (PULSE: Menon et al. 2020)"),
+    "brgm": Method(BRGM(), BRGM.published, "Marinescu et al. 2021, the TensorFlow program"),
+    "brgm-pytorch": Method(BRGM("pytorch"), lambda: BRGM.published("pytorch"), "the same, the PyTorch program"),
+    "brgm-variational": Method(BRGMVariational(), BRGMVariational.published, "its variational samples, as published"),
+    "enumeration": Method(Enumeration(), None, "exact, where all grids of codes can be counted"),
+    "gibbs": Method(Annealing(move=Gibbs()), None, "cooling, then codes one by one from their exact conditionals"),
+    "informed": Method(
+        Annealing(move=Informed()), None, "cooling, then many codes at once by gradients (Zanella 2020)"
+    ),
+    "annealed-codes": Method(Annealing(), Annealing.published, "cooling particles of codes; gives the evidence"),
+    "lookahead-codes": Method(Lookahead(), None, "codes drawn with the measurement in view, then exact chains"),
+    "resampling": Method(Resampling(), None, "prior draws by weight; serves every prior, badly"),
+    "blind": Method(Blind(), None, "image and instrument together, on the noise road"),
+    "blind-gaussian": Method(BlindGaussian(), None, "the instrument with the image integrated out"),
+    "blind-daps": Method(BlindDAPS(), BlindDAPS.published, "image and instrument in turn, for denoisers"),
 }
+_WORK: Mapping[str, Mapping[Aim, dict[str, Any]]] = {
+    "daps": {"fast": {"steps": 20}, "best": {"steps": 40}, "calibrated": {"steps": 60}},
+    "latent-daps": {"fast": {"steps": 12}, "best": {"steps": 25}, "calibrated": {"steps": 50}},
+    "hmc": {
+        "fast": {"warmup": 30, "leapfrog": 4, "thin": 2},
+        "best": {"warmup": 40, "leapfrog": 5, "thin": 2},
+        "calibrated": {"warmup": 80, "leapfrog": 6, "thin": 4},
+    },
+    "elliptical-slice": {"fast": {"warmup": 100, "thin": 5}, "best": {}, "calibrated": {"warmup": 600, "thin": 40}},
+    "resampling": {"fast": {"candidates": 256}, "best": {"candidates": 4096}, "calibrated": {"candidates": 4096}},
+}
+"""How much work each aim is, by method: the whole of what an aim sets."""
+_FLOW: Mapping[Aim, int] = {"fast": 8, "best": 16, "calibrated": 16}  # steps of a denoiser's ODE on the noise road
 
 
 def choose(
@@ -71,7 +152,7 @@ def choose(
     Args:
         posterior: what is to be drawn from.
         aim: "fast", "best" or "calibrated".
-        method: a name in `METHODS` or a sampler, in place of the table.
+        method: a name in `METHODS`, perhaps with ":published", or a sampler, in place of the table.
         guide: lends a denoiser its covariance; by default what the prior itself carries.
 
     Raises:
@@ -80,16 +161,26 @@ def choose(
     """
     if aim not in get_args(Aim):
         raise InputError(f"aim is fast, best or calibrated, got {aim!r}")
-    if isinstance(method, str):
-        if method not in METHODS:
-            raise InputError(f"no method is called {method!r}; there is {', '.join(METHODS)}")
-        method = _lend(METHODS[method], guide)
-    if method is None:
-        method = _lend(_from_table(posterior, aim, guide), guide)
-    if NoisePrior in _kinds(method) and isinstance(posterior.prior, DenoisingPrior):
-        posterior = replace(posterior, prior=posterior.prior.flow(8 if aim == "fast" else 16))
-    method.check(posterior)
-    return posterior, method
+    sampler = _named(method) if isinstance(method, str) else method or _from_table(posterior, aim, guide)
+    if method is None or isinstance(method, str):
+        sampler = _lend(sampler, guide)
+    if NoisePrior in _kinds(sampler) and isinstance(posterior.prior, DenoisingPrior):
+        posterior = replace(posterior, prior=posterior.prior.flow(_FLOW[aim]))
+    sampler.check(posterior)
+    return posterior, sampler
+
+
+def _named(words: str) -> Sampler:
+    """The method of "daps" or "daps:published"."""
+    name, colon, settings = words.partition(":")
+    if name not in METHODS:
+        raise InputError(f"no method is called {name!r}{near(name, METHODS)}")
+    method = METHODS[name]
+    if not colon or settings == "default":
+        return method.default
+    if settings != "published" or method.published is None:
+        raise InputError(f"the settings of {name!r} are {name} and {name}:published; got {words!r}")
+    return method.published()
 
 
 def _kinds(method: Sampler) -> tuple[type, ...]:
@@ -107,25 +198,66 @@ def _lend(method: Sampler, guide: Guide | None) -> Sampler:
     return method
 
 
+def _work(name: str, aim: Aim, **settings: Any) -> Sampler:
+    """A method's default with the work of an aim."""
+    return replace(METHODS[name].default, **{**_WORK[name][aim], **settings})  # type: ignore[type-var]
+
+
 def _from_table(posterior: Posterior, aim: Aim, guide: Guide | None) -> Sampler:
     prior, likelihood = posterior.prior, posterior.likelihood
-    linear = isinstance(likelihood, GaussianLikelihood) and likelihood.linear
-    denoising = isinstance(likelihood, GaussianLikelihood) and isinstance(likelihood.operator, Identity)
+    gaussian = isinstance(likelihood, GaussianLikelihood) and likelihood.white
+    linear = isinstance(likelihood, GaussianLikelihood) and gaussian and likelihood.linear
+    if _is_blind(posterior):
+        return choose_blind(posterior)
     if linear and isinstance(prior, ClosedForm.needs.prior):
         return ClosedForm()
     if linear and isinstance(prior, DenoisingPrior):
-        steps = {"fast": 20, "best": 50, "calibrated": 100}[aim]
-        law = guide or prior.moments
-        if isinstance(law, LowRankGaussian) and not denoising:
-            return DAPS(steps=steps)
-        return Guided(MMPS(), Ancestral(steps=steps))
+        assert isinstance(likelihood, GaussianLikelihood)
+        return _guided(prior, aim, guide, isinstance(likelihood.operator, Identity))
+    if isinstance(prior, DenoisingPrior) and isinstance(likelihood, MeasuredLikelihood) and likelihood.differentiable:
+        return _work("latent-daps", aim)
     if isinstance(prior, NoisePrior | DenoisingPrior):
-        if likelihood.differentiable:
-            return HMC(warmup=60, leapfrog=6) if aim == "fast" else HMC()
-        return EllipticalSlice(warmup=100, thin=5) if aim == "fast" else EllipticalSlice()
-    method = Resampling(candidates=256 if aim == "fast" else 4096)
+        if not likelihood.differentiable:
+            return _work("elliptical-slice", aim)
+        if gaussian and aim == "fast" and not isinstance(prior, DenoisingPrior):
+            return RandomiseThenOptimise()
+        return _work("hmc", aim)
+    if isinstance(prior, TokenPrior):
+        return _codes(posterior, aim)
+    method = _work("resampling", aim)
     try:
         method.check(posterior)
     except IncompatiblePrior as error:
         raise IncompatiblePrior(f"no method restores a {type(prior).__name__} under this evidence: {error}") from None
     return method
+
+
+def _guided(prior: DenoisingPrior, aim: Aim, guide: Guide | None, denoising: bool) -> Sampler:
+    """Of a denoiser under a linear instrument with Gaussian noise."""
+    law = guide or prior.moments
+    if isinstance(prior, TiledDenoiser) and not denoising:
+        return _work("daps", aim, covariance=TiledCovariance())
+    if isinstance(law, LowRankGaussian) and not denoising:
+        return _work("daps", aim)
+    return Guided(MMPS(), Ancestral(steps=_WORK["daps"][aim]["steps"]))
+
+
+def _codes(posterior: Posterior, aim: Aim) -> Sampler:
+    """Of codes on a grid."""
+    count = Enumeration()
+    try:
+        count.check(posterior)
+        return count
+    except IncompatiblePrior:
+        pass
+    gaussian = isinstance(posterior.likelihood, GaussianLikelihood) and posterior.likelihood.differentiable
+    return METHODS["lookahead-codes" if gaussian else "annealed-codes"].default
+
+
+def _is_blind(posterior: Posterior) -> bool:
+    """Whether the instrument has unknown numbers."""
+    try:
+        uncertain_operator(posterior)
+    except IncompatiblePrior:
+        return False
+    return True

@@ -27,17 +27,17 @@ from oneprior.core import AffineMap, Geometry, InputError, Rows, ShapeError
 from oneprior.inference import Draws, Sampler, bayes
 from oneprior.operators.base import LinearOperator, Operator
 from oneprior.operators.mask import Mask
-from oneprior.priors.base import Prior
+from oneprior.operators.uncertain import UncertainOperator
+from oneprior.priors.base import NoisePrior, Prior
 from oneprior.priors.pushforward import Tilted
-from oneprior.tasks.familiarity import FOREIGN, strangeness
+from oneprior.priors.residual import ResidualPrior, Residue
+from oneprior.tasks.familiarity import doubt, strangeness
 from oneprior.tasks.measurement import Measurement, measured
 from oneprior.tasks.methods import Aim, Guide, choose
 from oneprior.tasks.tiling import covering, event_shape_of, larger
 from oneprior.training.run import Run
 
 _P = ParamSpec("_P")
-MISFIT = 2.0
-"""Misfit of the posterior mean beyond which a restoration does not explain its measurement."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Restoration:
         fit = self.diagnostics["misfit"].tolist()
         strange = self.diagnostics.get("strangeness")
         far = [1.0] * len(fit) if strange is None else strange.tolist()
-        return [_doubt(misfit, distance) for misfit, distance in zip(fit, far, strict=True)]
+        return [doubt(misfit, distance) for misfit, distance in zip(fit, far, strict=True)]
 
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
         """Lower and upper end of the central interval, entry by entry; see `Draws.interval`."""
@@ -224,6 +224,8 @@ def _iterate(
     known = moments is not None and moments.event_shape == measurement.event_shape
     distance = strangeness(moments, likelihood) if known and moments is not None else None
     about = {} if distance is None else {"strangeness": distance}
+    if isinstance(prior, ResidualPrior) and not isinstance(prior, NoisePrior) and not Residue.serves(likelihood):
+        prior, about = prior.base, {**about, "residual": "left out: it cannot be integrated out of this evidence"}
     asked = bayes(prior, likelihood)
     posterior, sampler = choose(asked, *choice)
     counter = getattr(asked.prior, "calls", None)  # networks that count their own calls
@@ -275,7 +277,8 @@ def _restoration(
 ) -> Restoration:
     units = measurement.units
     draws, mean, std = units.to_units(state.x), units.to_units(state.mean()), state.std() * units.scale
-    fit = {"misfit": measurement.misfit(mean), "misfit_draw": measurement.misfit(draws[0]), **about}
+    seen = _instrument(measurement, state.diagnostics)
+    fit = {"misfit": seen.misfit(mean), "misfit_draw": seen.misfit(draws[0]), **about}
     if limits is not None:
         draws, mean = draws.clamp(*limits), mean.clamp(*limits)
         std = draws.std(0) if state.spread is None and len(draws) > 1 else std
@@ -293,14 +296,12 @@ def _restoration(
     )
 
 
-def _doubt(misfit: float, distance: float) -> str:
-    """Why a restoration is not to be trusted, or nothing."""
-    remedy = "another kind of image, a misaligned one, or another operator or noise level than was said"
-    if not misfit <= MISFIT:
-        return f"the measurement lies {misfit:.1f} noise deviations from what the restoration predicts: {remedy}"
-    if not distance <= FOREIGN:
-        return f"the measurement is {distance:.1f} times as far from the training data as they are: {remedy}"
-    return ""
+def _instrument(measurement: Measurement, found: Mapping[str, Any]) -> Measurement:
+    """The measurement as made by the instrument that was found, where some of its numbers were unknown."""
+    operator = measurement.operator
+    if isinstance(operator, UncertainOperator) and "theta" in found:
+        return replace(measurement, operator=operator.at(found["theta"].mean(0)))
+    return measurement
 
 
 def _measurement(
@@ -375,7 +376,8 @@ def _joined(parts: list[Restoration], measurement: Measurement) -> Restoration:
     diagnostics = {}
     for key, value in parts[0].diagnostics.items():
         rowwise = isinstance(value, Tensor) and value.dim()
-        diagnostics[key] = torch.cat([p.diagnostics[key] for p in parts]) if rowwise else value
+        along = 1 if key == "theta" else 0  # draws come first there
+        diagnostics[key] = torch.cat([p.diagnostics[key] for p in parts], along) if rowwise else value
     return replace(
         parts[0],
         draws=torch.cat([p.draws for p in parts], dim=1),

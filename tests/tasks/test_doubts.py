@@ -1,0 +1,69 @@
+"""A restoration that cannot be trusted says so: foreign events, wrong instruments, wrong noise."""
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+import oneprior
+from oneprior.core import AffineMap, Rows
+from oneprior.data import array_dataset
+from oneprior.likelihoods import GaussianLikelihood
+from oneprior.operators import parse_operator
+from oneprior.tasks import restore, simulate
+from oneprior.tasks.familiarity import FOREIGN, strangeness
+from oneprior.training import load
+
+X = torch.from_numpy(load_digits().images).float()[:, None] / 8 - 1
+TRAIN, TEST = X[:1500], X[1500:1600]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("doubts") / "ppca"
+    oneprior.train("ppca", data=array_dataset(TRAIN), out=folder)
+    return load(folder)
+
+
+def restored(run, x, words="mask:left", noise=0.1, said=None, told=None):
+    given = simulate(x, words, noise, Rows(len(x), seed=2), units=AffineMap())
+    return restore(run, given.told(told, said), samples=3)
+
+
+@pytest.mark.parametrize("words", ["mask:left", "downsample:2", "identity"])
+def test_familiar_events_are_not_doubted(run, words):
+    result = restored(run, TEST, words)
+    assert sum(map(bool, result.doubts)) <= 2
+    assert float(result.diagnostics["misfit_draw"].mean()) == pytest.approx(1.0, abs=0.15)
+    assert 0.6 < float(result.diagnostics["strangeness"].median()) < 1.5
+
+
+@pytest.mark.parametrize("kind", ["negative", "noise"])
+def test_foreign_events_are(run, kind):
+    x = {"negative": -TEST, "noise": Rows(100, seed=5).uniform(1, 8, 8) * 2 - 1}[kind]
+    assert sum(map(bool, restored(run, x, "identity").doubts)) > 90
+    assert "do not" not in restored(run, x, "identity").doubts[0]
+    assert "another kind of image" in restored(run, x, "identity").doubts[0]
+
+
+def test_a_wrong_noise_level_is(run):
+    result = restored(run, TEST, "identity", noise=0.8, said=0.05)
+    assert sum(map(bool, result.doubts)) > 90
+
+
+def test_strangeness_is_one_on_average_and_a_row_is_judged_alone():
+    law = load_law()
+    operator = parse_operator("downsample:2", law.event_shape)
+    x = law.sample(Rows(4000, seed=1))
+    y = operator(x) + 0.2 * Rows(4000, seed=2).normal(*operator.out_shape)
+    T = strangeness(law, GaussianLikelihood(y, operator, 0.2))
+    assert float(T.mean()) == pytest.approx(1.0, abs=0.05)
+    alone = strangeness(law, GaussianLikelihood(y[7:8], operator, 0.2))
+    assert float(alone) == pytest.approx(float(T[7]), rel=1e-4)
+    assert float((T > FOREIGN).double().mean()) < 0.01
+    assert strangeness(law, GaussianLikelihood(y, operator, 0.2).pullback(torch.tanh)) is None
+
+
+def load_law():
+    from oneprior.priors.gaussian import LowRankGaussian
+
+    return LowRankGaussian.fit([TRAIN], 20)

@@ -265,8 +265,10 @@ def test_dicom_is_restored_where_it_lies(of_volumes, tmp_path):
         header.Rows, header.Columns = 8, 4
         header.PixelData = np.full((8, 4), 1024, "<u2").tobytes()
         header.save_as(path)
-    words = ["--operator", "identity", "--noise", "5%", "--samples", "3", "--out", str(tmp_path / "out")]
-    assert run(["restore", str(of_volumes), "--input", str(tmp_path / "in"), *words]) == 0
+    words = ["--operator", "identity", "--noise", "5%", "--samples", "3", "--value-range", "-1024", "1024"]
+    assert (
+        run(["restore", str(of_volumes), "--input", str(tmp_path / "in"), *words, "--out", str(tmp_path / "out")]) == 0
+    )
     image = nib.load(tmp_path / "out" / "two" / "mean.nii.gz")
     assert image.shape == (6, 8, 4)
     assert sorted(round(v, 2) for v in image.header.get_zooms()) == [0.5, 0.75, 3.0]

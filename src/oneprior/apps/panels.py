@@ -10,8 +10,9 @@ its file; entries that were not measured are blank; k-space is shown by its log 
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,7 +84,14 @@ def panel(result: Restoration, row: int) -> Picture:
     first = [name for name in shown if not name.startswith("sample") and name not in ("truth", "error of mean")]
     second = [name for name in shown if name not in first]
     bar = colour_bar(0.0, highest, f"deviation{' and error' * ('truth' in shown)}, {result.units.unit or 'in units'}")
-    return _sheet([{name: shown[name] for name in line} for line in (first, second) if line], bar)
+    cell = _cell(shown["mean"])
+    columns = min(6, 968 // (cell[1] + 8))
+    if columns < 6:  # curves and clips are wide
+        step, every = max(1, min(3, columns)), [*first, *second]
+        lines = [every[k : k + step] for k in range(0, len(every), step)]
+    else:
+        lines = [first, second]
+    return _sheet([{name: shown[name] for name in line} for line in lines if line], bar, cell)
 
 
 def strips(result: Restoration, most: int = 8, samples: int = 2) -> list[tuple[str, Picture]]:
@@ -183,6 +191,8 @@ def event_picture(
         down, across = (max(1, round(v / least)) for v in sizes)
         return tile.repeat(down, 0).repeat(across, 1)
 
+    if x.dim() == 3 and kept is not None:
+        x = x.masked_fill(~kept, float("nan"))
     if geometry.format == "clip" or x.dim() == 3:
         return tiles(x, clip=geometry.format == "clip", **options)[0]  # type: ignore[arg-type]
     if x.dim() == 4:
@@ -236,14 +246,22 @@ def _event(y: Tensor) -> Tensor:
     return y if y.dim() <= 5 else y.flatten(1, y.dim() - 4)
 
 
-def _sheet(lines: Sequence[Views], bar: Picture, size: int = 13) -> Picture:
-    """Lines of named pictures, brought to one box, with a scale below."""
+def _cell(picture: np.ndarray) -> tuple[int, int]:
+    """(height, width) of a picture on a sheet: enlarged to about 150 pixels, six of them to a page; or shrunk."""
+    h, w = picture.shape[:2]
+    widest = 312 if w < 3 * h else 960  # three to a page; or one, of a clip's frames side by side
+    if w > widest:
+        return max(1, round(h * widest / w)), widest
+    factor = max(1, min(round(150 / min(h, w)), 420 // h, 160 // w))
+    return h * factor, w * factor
+
+
+def _sheet(lines: Sequence[Views], bar: Picture, cell: tuple[int, int], size: int = 13) -> Picture:
+    """Lines of named pictures, each brought to a cell, with a scale below."""
     from PIL import Image, ImageDraw
 
-    height, width = _box(line["mean"].shape for line in lines if "mean" in line)
-    columns = max(map(len, lines))
-    factor = max(1, min(round(150 / min(height, width)), 420 // height, 160 // width))
-    h, w, head, gap = height * factor, max(width * factor, 96), size + 8, 8
+    columns, gap, head = max(map(len, lines)), 8, size + 8
+    h, w = cell[0], max(cell[1], 96)
     total = (columns * (w + gap) - gap, len(lines) * (head + h + gap) + bar.height)
     sheet = Image.new("RGBA", (max(total[0], bar.width), total[1]), (0, 0, 0, 0))
     draw, letters = ImageDraw.Draw(sheet), lettering(size)
@@ -252,15 +270,13 @@ def _sheet(lines: Sequence[Views], bar: Picture, size: int = 13) -> Picture:
             left, top = j * (w + gap), i * (head + h + gap)
             draw.text((left + w // 2, top + head - 6), name, font=letters, fill=GREY, anchor="ms")
             sheet.paste(Image.fromarray(_placed(picture, (h, w))), (left, top + head))
-    import io
-
     scale = Image.open(io.BytesIO(bar.png))
     sheet.paste(scale, ((sheet.width - bar.width) // 2, total[1] - bar.height))
     return encode(np.asarray(sheet))
 
 
-def _box(shapes: object) -> tuple[int, int]:
-    sizes = list(shapes)  # type: ignore[call-overload]
+def _box(shapes: Iterable[tuple[int, ...]]) -> tuple[int, int]:
+    sizes = list(shapes)
     return max(s[0] for s in sizes), max(s[1] for s in sizes)
 
 

@@ -195,7 +195,13 @@ def _curves(x: np.ndarray, low: float, high: float, height: int = 96, width: int
         draw = ImageDraw.Draw(sheet)
         for c, curve in enumerate(event):
             up = (height - 3) - np.clip((np.nan_to_num(curve) - low) / max(high - low, 1e-12), 0, 1) * (height - 6)
-            draw.line(list(zip(across.tolist(), up.tolist(), strict=True)), fill=ink[c % len(ink)], width=2)
+            points, colour = list(zip(across.tolist(), up.tolist(), strict=True)), ink[c % len(ink)]
+            if (there := np.isfinite(curve)).all():
+                draw.line(points, fill=colour, width=2)
+                continue
+            for (a, b), seen in zip(points, there, strict=True):  # what is missing leaves no line to draw
+                if seen:
+                    draw.ellipse((a - 1.5, b - 1.5, a + 1.5, b + 1.5), fill=colour)
         out[k] = np.asarray(sheet)
     return out
 

@@ -70,7 +70,7 @@ def test_behind_a_decoder_and_its_calls():
     mean = torch.einsum("n,n...->...", weight, x.double())
     spread = torch.einsum("n,n...->...", weight, (x - mean).square()).sqrt()
     bias = (draws.x[:, 0].mean(0) - mean) / spread
-    assert bias.abs().max() < 0.2  # measured: 0.1 of a deviation
+    assert bias.abs().max() < 0.2  # measured with 6,000 draws: 0.04; 1,500 draws err by 0.026
     assert 0.85 < float((draws.x[:, 0].std(0) / spread).mean()) < 1.15
     assert draws.diagnostics["denoiser_calls"] == 20 * 1500
     assert draws.diagnostics["decoder_calls"] == (20 * 2 + 1) * 1500

@@ -12,9 +12,8 @@ out near the right spread. Both are kept, beside the form with tau = sigma, to b
 x0 in closed form instead, and `LatentDAPS` where there is none.
 
 Measured bias (`benchmarks/posterior_ratios.py`; a Gaussian with an exact denoiser, sigma = .05): deviations of what is
-seen 0.18 of the true ones by the repository's form, 0.48 by InverseBench's and 4.5 with tau = sigma, each with the 100
-steps published. With 50 steps the first two are 0.46 and 1.01: the width is that of the step size, not of the
-posterior.
+seen are 0.18 of the true ones by the repository's form and 0.49 by InverseBench's, with the 100 steps published. With
+50 steps they are 0.46 and 1.01: the width is that of the step size, not of the posterior.
 """
 
 from __future__ import annotations

@@ -10,9 +10,11 @@ the data's covariance, so that nothing is tuned.
 Calls: a level is one call of the denoiser and `newton` of the decoder. The products with the decoder's Jacobian belong
 to that call, but take time: 2 `products` + 2 passes backwards, about as long each.
 
-Measured (a latent diffusion of Fashion-MNIST, 8 test images, sigma 5 %): 12 levels, 25 calls a draw, are within 0.5 dB
-of 50 levels on 4x shrinking and on half and random masks. Measured bias (`tests/inference/test_latent_daps.py`): none for
-Gaussian data and a linear decoder; 0.1 deviations for a decoder like sinh.
+Measured (a latent diffusion of Fashion-MNIST, 12 test images, 9 draws, one seed, sigma 5 %; PSNR of the mean in dB for
+12, 25 and 50 levels): 4x shrinking 17.9, 18.2, 18.3; 70 % random mask 21.1, 21.5, 21.9. The draws' own 80 % intervals
+hold 67 to 78 % of the active pixels; the decoder's own error is no part of them. Measured bias (a Gaussian and a
+decoder like sinh, 6,000 draws; error .013): the mean off by at most 0.07 posterior deviations with one Gauss-Newton
+step, 0.04 with two, the deviations right; none for a linear decoder.
 """
 
 from __future__ import annotations

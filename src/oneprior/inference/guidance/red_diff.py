@@ -18,8 +18,8 @@ keeps most of this scale-free). Our default is the loss itself, sums over entrie
 
 whose second term is the same regulariser with the weight at which its fixed point balances Gaussian evidence.
 
-Measured bias (`benchmarks/posterior_ratios.py`; a Gaussian with an exact denoiser, sigma = .05): the spread of its points
-over the true deviations is 0.53 (seen) and 1.30 (unseen) as published with 100 steps, 0.35 and 0.43 by default.
+Measured bias (`benchmarks/posterior_ratios.py`; a Gaussian with an exact denoiser, sigma = .05): the spread of its
+points over the true deviations is 0.53 (seen) and 1.30 (unseen) as published with 100 steps, 0.35 and 0.43 by default.
 """
 
 from __future__ import annotations

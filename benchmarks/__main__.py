@@ -26,6 +26,7 @@ NAMES = (
     "frechet_speed",
     "calibration_verdict",
     "posterior_ratios",
+    "posterior_bias",
     "restoration",
     "specifications",
     "diagnosis",
@@ -33,7 +34,7 @@ NAMES = (
     "tables",
 )
 
-WITHOUT_DATA = {"demo", "gan_stability", "calibration_verdict", "posterior_ratios", "tables"}
+WITHOUT_DATA = {"demo", "gan_stability", "calibration_verdict", "posterior_ratios", "posterior_bias", "tables"}
 
 
 def main(arguments: list[str] | None = None) -> int:

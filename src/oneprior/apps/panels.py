@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from oneprior.core import Geometry
 from oneprior.operators.ct import CT
 from oneprior.operators.fourier import centred_fft
 from oneprior.operators.mri import MRI
+from oneprior.operators.uncertain import UncertainOperator
 from oneprior.tasks import Measurement, Restoration
 
 SAMPLES = 4
@@ -52,6 +53,9 @@ def views(result: Restoration, row: int, samples: int = SAMPLES, highest: float 
         highest: the deviation at the end of the colours; by default that of `highest_deviation`.
     """
     part, one = result.measurement.take(slice(row, row + 1)), slice(row, row + 1)
+    theta = result.diagnostics.get("theta")
+    if isinstance(part.operator, UncertainOperator) and theta is not None:
+        part = replace(part, operator=part.operator.at(theta[:, one].mean(0).cpu()))
     geometry, mean, std = part.geometry, result.mean[one].cpu(), result.std[one].cpu()
     hot = Scale(0.0, highest or highest_deviation(std), "magma")
 

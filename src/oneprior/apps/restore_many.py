@@ -324,7 +324,8 @@ class _Work:
             yield Progress((self.done + state.done * weight) / self.total, f"{state.method}, {words}")
         assert state is not None
         for k, event in enumerate(events):
-            self.place.save(event.name, event.item.name, event_of(state, k, event.geometry))
+            own = replace(bunch.measurement.take(slice(k, k + 1)), geometry=event.geometry)
+            self.place.save(event.name, event.item.name, event_of(state, k, own))
         self.done, self.any = self.done + weight, True
 
 

@@ -154,7 +154,7 @@ def keep(result: Restoration, path: Path) -> Path:
     told = {k: v for k, v in result.diagnostics.items() if not isinstance(v, Tensor)}
     n = len(result.mean)
     for name, value in result.diagnostics.items():
-        if isinstance(value, Tensor) and value.shape == (n,):
+        if name == "theta" or _of_rows(value, n):
             arrays[f"diagnostics.{name}"] = value
     return write_arrays(path, **arrays, facts=json.dumps(plain(facts | {"diagnostics": told})))
 
@@ -165,11 +165,11 @@ def kept(paths: Sequence[Path], measurement: Measurement) -> Restoration:
     Raises:
         InputError: where one is missing or damaged.
     """
-    parts = [read_arrays(path) for path in paths]
+    parts, by_draw = [read_arrays(path) for path in paths], ("draws", "diagnostics.theta")
     try:
         facts = [json.loads(str(part["facts"])) for part in parts]
         arrays = {
-            name: torch.cat([torch.from_numpy(part[name]) for part in parts], dim=1 if name == "draws" else 0)
+            name: torch.cat([torch.from_numpy(part[name]) for part in parts], 1 if name in by_draw else 0)
             for name in parts[0]
             if name in ("mean", "std", "draws") or name.startswith("diagnostics.")
         }
@@ -189,11 +189,17 @@ def kept(paths: Sequence[Path], measurement: Measurement) -> Restoration:
     )
 
 
-def event_of(result: Restoration, row: int, geometry: Geometry) -> Restoration:
-    """One event of a restoration, with its share of the work, to be written by the geometry of its own file."""
+def event_of(result: Restoration, row: int, measurement: Measurement) -> Restoration:
+    """One event of a restoration, with its share of the work.
+
+    Args:
+        result: of several events.
+        row: which of them.
+        measurement: its own, of one row, with the geometry of its file.
+    """
     n, one = len(result.mean), slice(row, row + 1)
     mine = {
-        name: value[one] if isinstance(value, Tensor) and value.shape[:1] == (n,) else value
+        name: value[:, one] if name == "theta" else value[one] if _of_rows(value, n) else value
         for name, value in result.diagnostics.items()
     }
     return replace(
@@ -201,8 +207,12 @@ def event_of(result: Restoration, row: int, geometry: Geometry) -> Restoration:
         draws=result.draws[:, one],
         mean=result.mean[one],
         std=result.std[one],
-        measurement=replace(result.measurement.take(one), geometry=geometry),
+        measurement=measurement,
         network_calls=round(result.network_calls / n),
         seconds=result.seconds / n,
         diagnostics=mine,
     )
+
+
+def _of_rows(value: Any, n: int) -> bool:
+    return isinstance(value, Tensor) and value.shape[:1] == (n,)

@@ -140,9 +140,10 @@ class Network(ClosedFormDenoiser.__bases__[0]):
 def test_the_table_chooses_for_denoisers():
     likelihood = measurement().likelihood
     knows, bare = Network(law()), Network()
-    _, method = choose(bayes(knows, likelihood), "fast")
+    _, method = choose(bayes(knows, likelihood), "calibrated")
     assert isinstance(method, DAPS)
-    assert method.steps == 20
+    assert method.steps == 30
+    assert choose(bayes(knows, likelihood), "fast")[1].sampler.steps == 20
     _, method = choose(bayes(knows, likelihood), "best", None, mixture())
     assert isinstance(method, Guided)
     assert isinstance(method.guidance.covariance, MixtureCovariance)

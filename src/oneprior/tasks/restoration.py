@@ -35,6 +35,7 @@ from oneprior.tasks.familiarity import doubt, strangeness
 from oneprior.tasks.measurement import Measurement, measured
 from oneprior.tasks.methods import Aim, Guide, choose
 from oneprior.tasks.tiling import covering, event_shape_of, larger
+from oneprior.training.numerics import quick
 from oneprior.training.run import Run
 
 _P = ParamSpec("_P")
@@ -227,6 +228,7 @@ def _iterate(
     if isinstance(prior, ResidualPrior) and not isinstance(prior, NoisePrior) and not Residue.serves(likelihood):
         prior, about = prior.base, {**about, "residual": "left out: it cannot be integrated out of this evidence"}
     asked = bayes(prior, likelihood)
+    asked = replace(asked, prior=quick(asked.prior))
     posterior, sampler = choose(asked, *choice)
     counter = getattr(asked.prior, "calls", None)  # networks that count their own calls
     before = 0 if counter is None else counter.rows

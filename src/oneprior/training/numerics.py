@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from oneprior.models.base import Model, Recipe
+from oneprior.priors.base import Prior
+from oneprior.priors.diffusion.prior import DiffusionPrior
 from oneprior.training.config import DEFAULT_IMAGES, TrainConfig
 
 _LARGE = 500_000  # parameters from which bf16 pays on a CPU: conversions cost a small network more than they save
@@ -49,11 +51,21 @@ class Numerics:
         return x.contiguous(memory_format=torch.channels_last) if self.channels_last and x.dim() == 4 else x
 
 
+def quick(prior: Prior) -> Prior:
+    """The same law with a diffusion's network in bf16, where the device multiplies bf16 natively and the network is
+    large enough for it to pay: two to three times the speed; posteriors agree to far less than their own spread."""
+    if isinstance(prior, DiffusionPrior) and prior.precision is None and native_bf16(prior.device):
+        weights = prior.network.parameters() if isinstance(prior.network, nn.Module) else ()
+        if sum(p.numel() for p in weights) >= _LARGE:
+            return prior.fast()
+    return prior
+
+
 def choose_numerics(config: TrainConfig, device: torch.device, model: Model, recipes: Mapping[str, Recipe]) -> Numerics:
     """Resolves every "auto" of the settings for one device and one model."""
     once = all(recipe.compile for recipe in recipes.values())  # no double backward anywhere
     large = device.type == "cuda" or sum(p.numel() for ps in model.players.values() for p in ps) >= _LARGE
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and once and large and _native_bf16(device))
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and once and large and native_bf16(device))
     if config.compile == "auto":
         compile_it = once and _long(config, device, bf16)
     else:
@@ -98,7 +110,7 @@ def _parts(model: nn.Module) -> Iterator[nn.Module]:
             yield part
 
 
-def _native_bf16(device: torch.device) -> bool:
+def native_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

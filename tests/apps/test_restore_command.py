@@ -214,12 +214,29 @@ def test_a_study_measures_restores_and_scores(trained, pictures, tmp_path, capsy
 
 
 def test_another_size_is_fitted_only_when_told(trained, tmp_path, capsys):
-    Image.fromarray(np.kron(DIGITS[1000], np.ones((3, 3), np.uint8))).save(tmp_path / "large.png")
-    words = ["restore", str(trained), "--study", str(tmp_path / "large.png"), *WORDS, "--out", str(tmp_path / "out")]
+    Image.fromarray(DIGITS[1000, :7, :7]).save(tmp_path / "small.png")
+    words = ["restore", str(trained), "--study", str(tmp_path / "small.png"), *WORDS, "--out", str(tmp_path / "out")]
     assert run(words) == 2
-    assert "is 1 x 24 x 24 and the prior is of 1 x 8 x 8: give --fit" in capsys.readouterr().err
+    assert "is 1 x 7 x 7 and the prior is of 1 x 8 x 8: give --fit" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert run([*words, "--fit", "resize"]) == 0
+
+
+@pytest.mark.parametrize("kind", ["picture", "coarse", "mask file"])
+def test_a_larger_picture_is_covered_by_tiles(trained, tmp_path, kind):
+    """The size is read off the measurement, or off the mask."""
+    large = np.concatenate([DIGITS[1000], DIGITS[1001]], 1)
+    if kind == "coarse":
+        large = large.reshape(4, 2, 8, 2).mean((1, 3)).round().astype(np.uint8)
+    Image.fromarray(large).save(tmp_path / "large.png")
+    Image.fromarray(np.where(np.arange(16) % 3 == 0, 0, 255)[None].repeat(8, 0).astype(np.uint8)).save(
+        tmp_path / "m.png"
+    )
+    words = {"picture": "identity", "coarse": "downsample:2", "mask file": f"mask:{tmp_path / 'm.png'}"}[kind]
+    out = ["--noise", "5%", "--samples", "2", "--aim", "fast", "--out", str(tmp_path / "out")]
+    asked = ["restore", str(trained), "--input", str(tmp_path / "large.png"), "--operator", words]
+    assert run([*asked, *out]) == 0
+    assert read_arrays(tmp_path / "out" / "restoration.npz")["mean"].shape == (1, 1, 8, 16)
 
 
 def test_a_foreign_picture_is_not_shown_in_silence(trained, tmp_path, capsys):

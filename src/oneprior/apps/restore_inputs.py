@@ -29,6 +29,7 @@ from oneprior.likelihoods.noise_words import parse_noise_law
 from oneprior.operators.base import Operator
 from oneprior.operators.grammar import parse_operator
 from oneprior.tasks import Measurement, measured, range_of, simulate
+from oneprior.tasks.tiling import event_shape_of, larger
 from oneprior.training import Run
 
 _DICOM, _KSPACE = (".dcm", ".ima", ".dicom"), (".h5", ".hdf5")
@@ -96,8 +97,17 @@ class Intake:
 
     @cached_property
     def instrument(self) -> Operator | None:
-        """The operator that was told, made once."""
-        return parse_operator(list(self.operator), self.run.event_shape) if self.operator else None
+        """The operator that was told, made once: for events of the prior's size, or of that of a larger mask."""
+        if not self.operator:
+            return None
+        try:
+            return parse_operator(list(self.operator), self.run.event_shape)
+        except InputError:
+            size = _mask_size(self.operator)
+            shape = (self.run.event_shape[0], *size)
+            if not size or not larger(shape, self.run.event_shape):
+                raise
+            return parse_operator(list(self.operator), shape)
 
     @property
     def units(self) -> AffineMap | None:
@@ -205,16 +215,20 @@ class Intake:
         shape = self.run.event_shape if clean_or_kept else self.instrument.out_shape
         y, units, geometry = self._events(item.path, tuple(shape[1:]))
         if not self.study:
-            geometry = _restored_geometry(geometry, tuple(y.shape[2:]), tuple(self.run.event_shape[1:]))
-            return measured(y.float(), self.instrument, self.noise, self.run.event_shape, units, geometry)
-        if y.shape[1:] != self.run.event_shape:
+            whole = event_shape_of(list(self.operator), y, self.run.event_shape)  # larger ones are covered by tiles
+            instrument = self.instrument if whole == self.run.event_shape else list(self.operator)
+            geometry = _restored_geometry(geometry, tuple(y.shape[2:]), tuple(whole[1:]))
+            return measured(y.float(), instrument, self.noise, whole, units, geometry)
+        if not larger(y.shape[1:], self.run.event_shape):
             got, needed = (" x ".join(map(str, s)) for s in (y.shape[1:], self.run.event_shape))
             raise InputError(
-                f"{item.path} is {got} and the prior is of {needed}: give --fit resize, cover, crop or pad"
+                f"{item.path} is {got} and the prior is of {needed}: give --fit resize, cover, crop or pad (larger "
+                "ones are restored in tiles)"
             )
         rows = Rows(item.index(len(y)), seed=self.seed)
         x = units.to_model(y).float()
-        return simulate(x, self.instrument, self.noise, rows, units=units, geometry=geometry)
+        instrument = self.instrument if y.shape[1:] == self.run.event_shape else list(self.operator)
+        return simulate(x, instrument, self.noise, rows, units=units, geometry=geometry)
 
     def _events(self, path: Path, space: tuple[int, ...]) -> tuple[Tensor, AffineMap, Geometry]:
         """The events of a file with the prior's channels, and how they are read."""
@@ -239,10 +253,11 @@ class Intake:
         if self.study:
             raise InputError(f"--study {item.path} is a measurement, not a clean image: give it as --input")
         known = Measurement.load(item.path)
-        if known.event_shape != self.run.event_shape:
+        if not larger(known.event_shape, self.run.event_shape):
             got, needed = (" x ".join(map(str, s)) for s in (known.event_shape, self.run.event_shape))
             raise InputError(
-                f"{item.path} measures events of {got} and the prior is of {needed}: take a prior of its size"
+                f"{item.path} measures events of {got} and the prior is of {needed}: take a prior of its size, "
+                "or a smaller one, which covers it with tiles"
             )
         units = self.units or range_of(self.run, known.geometry, known.units)
         return replace(known, units=units).told(list(self.operator) or None, self.noise)
@@ -277,6 +292,16 @@ def is_measurement(path: Path) -> bool:
             return "about.npy" in archive.namelist()
     except (OSError, zipfile.BadZipFile):
         return False
+
+
+def _mask_size(words: Sequence[str]) -> tuple[int, ...]:
+    """The size of the first mask that is a picture or an array; () where there is none."""
+    for word in " ".join(words).split():
+        name = word.removeprefix("mask:")
+        if word.startswith("mask:") and Path(name).suffix and Path(name).is_file():
+            y, *_ = read_events(Path(name), 2)
+            return tuple(y.shape[2:])
+    return ()
 
 
 def _restored_geometry(geometry: Geometry, measured_space: tuple[int, ...], space: tuple[int, ...]) -> Geometry:

@@ -79,7 +79,7 @@ class Restoration:
     @property
     def doubts(self) -> list[str]:
         """For each row a sentence where measurement and prior do not go together, or an empty one: do not trust it."""
-        fit = self.diagnostics["misfit"].tolist()
+        fit = [0.0] * len(self.mean) if self.measurement.exact else self.diagnostics["misfit"].tolist()
         strange = self.diagnostics.get("strangeness")
         far = [1.0] * len(fit) if strange is None else strange.tolist()
         return [doubt(misfit, distance) for misfit, distance in zip(fit, far, strict=True)]

@@ -84,12 +84,18 @@ def measure_residual(run: Run, data: Dataset, events: int = 1024) -> Run:
 
 
 def fit_moments(data: Dataset) -> LowRankGaussian:
-    """The low-rank Gaussian of some events of the data, by which foreign measurements are known."""
+    """The low-rank Gaussian of some events of the data, by which foreign measurements are known.
+
+    Its covariance is that of a new event: n events pull mean and directions towards themselves, and others lie farther
+    out, by about (n + 1) / (n - rank - 2) in square (the mean of Hotelling's statistic).
+    """
     moments = HeldOutMoments(data.event_shape.numel())
     for batch in _some(data, _MOMENTS, torch.device("cpu")):
         moments.update(batch.x.flatten(1))
     mean, basis, variances, noise = (value.float() for value in moments.finish(None, _RANK))
-    return LowRankGaussian(mean.reshape(data.event_shape), basis, variances, noise)
+    n = moments.seen
+    growth = (n + 1) / max(n - len(variances) - 2, (n + 1) / 4)
+    return LowRankGaussian(mean.reshape(data.event_shape), basis, growth * variances, growth * noise)
 
 
 def write_moments(folder: Path, law: LowRankGaussian) -> None:

@@ -43,6 +43,7 @@ from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler
 from oneprior.priors.base import NoisePrior
 
 Family = Literal["mean-field", "low-rank"]
+_SLOPE = 0.1  # nats per unit of width: below it gradients count as they are, or Adam makes whole steps of rounding
 
 
 @dataclass(frozen=True)
@@ -229,5 +230,5 @@ class _Adam:
         for p, g, m, v in zip(self.parameters, gradients, self.first, self.second, strict=True):
             m.mul_(0.9).add_(g, alpha=0.1)
             v.mul_(0.999).addcmul_(g, g, value=0.001)
-            step = (m / (1 - 0.9**self.count)) / ((v / (1 - 0.999**self.count)).sqrt() + 1e-8)
+            step = (m / (1 - 0.9**self.count)) / ((v / (1 - 0.999**self.count)).sqrt() + _SLOPE)
             p.sub_(rate * step)

@@ -117,3 +117,17 @@ def test_jpeg_is_for_grey_and_colour_pictures():
     for shape in ((2, 8, 8), (1, 8), (1, 8, 8, 8)):
         with pytest.raises(InputError, match="grey or colour"):
             JPEG(shape, 50)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 13, 11), (3, 9, 16)])
+def test_the_surrogate_of_jpeg_is_linear_and_its_noise_is_about_one(shape):
+    operator = JPEG(shape, 30, ValueRange(0, 255))
+    smooth = operator.surrogate(0.0)
+    check_operator(smooth)
+    dense = smooth.dense()
+    unit = torch.eye(smooth.out_shape.numel(), dtype=torch.float64).reshape(-1, *smooth.out_shape)
+    assert (smooth.adjoint(unit).flatten(1) - dense).abs().max() < 1e-10
+    x = 128 + 60 * Rows(200, seed=3).normal(*shape, dtype=torch.float64).cumsum(-1) / 3
+    x = x.clamp(0, 255).round()
+    gap = smooth(operator(x)) - smooth(x)
+    assert 0.3 < float(gap.square().mean().sqrt()) < 1.1

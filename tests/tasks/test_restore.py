@@ -221,3 +221,21 @@ def test_network_calls_are_those_that_were_made_and_a_swapped_law_is_not_called_
     assert "probability-flow ODE" in result.diagnostics["law"]
     plain = restore(push(StandardNormal((16,)), lambda z: z.reshape(-1, *SHAPE), SHAPE), given, samples=2, method=HMC())
     assert plain.exact
+
+
+def test_a_jpeg_file_is_restored_through_its_coefficients():
+    """Rounding stands as Gaussian noise of each coefficient: the answer is better than the file, and honest."""
+    from sklearn.datasets import load_digits
+
+    x = torch.from_numpy(load_digits().images).float()[:, None] / 8 - 1
+    gaussian = LowRankGaussian.fit([x[:1500]], 40)
+    given = simulate(x[1500:1560], "jpeg:20", 0.0, Rows(60, seed=2), units=GREY)
+    result = restore(gaussian, given, samples=19)
+    assert result.method == "closed form"
+    assert not result.exact
+    assert "rounding" in result.diagnostics["instrument"]
+    error, file = ((p - given.truth).square().mean().sqrt() for p in (result.mean, given.y))
+    assert error < 0.9 * file
+    low, high = result.interval()
+    inside = ((given.truth >= low) & (given.truth <= high)).float().mean()
+    assert 0.85 < inside < 0.99

@@ -40,6 +40,14 @@ class Operator(nn.Module, ABC):
     def linear(self) -> bool:
         return isinstance(self, LinearOperator)
 
+    def surrogate(self, noise_level: float) -> LinearOperator | None:
+        """For an instrument that rounds: the linear S by which S y ~ N(S x, I) stands for y = A(x) + noise; else None.
+
+        Args:
+            noise_level: standard deviation of the noise, in the units of y; 0 for none but the rounding.
+        """
+        return None
+
     def __matmul__(self, first: Operator) -> Operator:
         """(A @ B)(x) = A(B(x))."""
         from oneprior.operators.compose import compose

@@ -13,7 +13,6 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from inspect import signature
@@ -27,13 +26,13 @@ from oneprior.core import AffineMap, Geometry, InputError, Rows, ShapeError
 from oneprior.inference import Draws, Sampler, bayes
 from oneprior.operators.base import LinearOperator, Operator
 from oneprior.operators.mask import Mask
-from oneprior.operators.uncertain import UncertainOperator
 from oneprior.priors.base import NoisePrior, Prior
 from oneprior.priors.pushforward import Tilted
 from oneprior.priors.residual import ResidualPrior, Residue
 from oneprior.tasks.familiarity import doubt, strangeness
 from oneprior.tasks.measurement import Measurement, measured
 from oneprior.tasks.methods import Aim, Guide, choose
+from oneprior.tasks.seen import as_found, limits, placed, smoothed
 from oneprior.tasks.tiling import covering, event_shape_of, larger
 from oneprior.training.numerics import quick
 from oneprior.training.run import Run
@@ -210,21 +209,24 @@ def _iterate(
     condition: Mapping[str, Any] | None,
     law: tuple[bool, int | None],
 ) -> Iterator[Restoration]:
-    limits, moments = None, None
+    ends, moments = None, None
     residual, overlap = law
     if isinstance(prior, Run):
-        limits, moments = _limits(prior, measurement), prior.moments()
+        ends, moments = limits(prior, measurement), prior.moments()
         prior = prior.whole_prior(condition) if residual else prior.prior(condition)
     elif condition:
         raise InputError("a condition is bound when a prior is made: give the run, or run.prior(condition)")
     base = prior.base if isinstance(prior, Tilted) else prior
     if not isinstance(prior, Tilted):
         prior = covering(prior, measurement.event_shape, overlap)
-    measurement = _placed(measurement, base.device)
-    likelihood = measurement.likelihood
+    measurement = placed(measurement, base.device)
+    seen = smoothed(measurement)
+    likelihood = seen.likelihood
     known = moments is not None and moments.event_shape == measurement.event_shape
     distance = strangeness(moments, likelihood) if known and moments is not None else None
-    about = {} if distance is None else {"strangeness": distance}
+    about: dict[str, Any] = {} if distance is None else {"strangeness": distance}
+    if seen is not measurement:
+        about["instrument"] = "its rounding taken for Gaussian noise"
     if isinstance(prior, ResidualPrior) and not isinstance(prior, NoisePrior) and not Residue.serves(likelihood):
         prior, about = prior.base, {**about, "residual": "left out: it cannot be integrated out of this evidence"}
     asked = bayes(prior, likelihood)
@@ -238,24 +240,9 @@ def _iterate(
         if posterior.prior is not asked.prior:
             said = {"law": "that of the denoiser's probability-flow ODE in few steps, which the method draws from"}
             state = replace(state, exact=False, diagnostics={**state.diagnostics, **said})
-        yield _restoration(state, measurement, seconds, limits, about)
-
-
-def _limits(run: Run, measurement: Measurement) -> tuple[float, float] | None:
-    """The range that no event leaves, in the user's units: that of data of whole numbers, such as 0 .. 255. Draws are
-    brought into it, as the files are that hold them."""
-    whole = run.geometry.dtype.startswith(("uint", "bool"))
-    stated = run.geometry.format not in ("nifti", "dicom")
-    return measurement.units.range if whole and stated else None
-
-
-def _placed(measurement: Measurement, device: torch.device) -> Measurement:
-    """The measurement in single precision beside the prior; the user's own operator stays where it is."""
-    y = measurement.y.to(device, torch.complex64 if measurement.y.is_complex() else torch.float32)
-    operator = measurement.operator
-    if device.type != "cpu":
-        operator = deepcopy(operator).to(device)
-    return replace(measurement, y=y, operator=operator)
+        if seen is not measurement:
+            state = replace(state, exact=False)
+        yield _restoration(state, (measurement, seen), seconds, ends, about)
 
 
 def _timed(states: Iterator[Draws]) -> Iterator[tuple[Draws, float]]:
@@ -272,17 +259,18 @@ def _timed(states: Iterator[Draws]) -> Iterator[tuple[Draws, float]]:
 
 def _restoration(
     state: Draws,
-    measurement: Measurement,
+    measurements: tuple[Measurement, Measurement],
     seconds: float,
-    limits: tuple[float, float] | None,
+    ends: tuple[float, float] | None,
     about: Mapping[str, Any],
 ) -> Restoration:
+    measurement, likened = measurements
     units = measurement.units
     draws, mean, std = units.to_units(state.x), units.to_units(state.mean()), state.std() * units.scale
-    seen = _instrument(measurement, state.diagnostics)
+    seen = as_found(likened, state.diagnostics)
     fit = {"misfit": seen.misfit(mean), "misfit_draw": seen.misfit(draws[0]), **about}
-    if limits is not None:
-        draws, mean = draws.clamp(*limits), mean.clamp(*limits)
+    if ends is not None:
+        draws, mean = draws.clamp(*ends), mean.clamp(*ends)
         std = draws.std(0) if state.spread is None and len(draws) > 1 else std
     return Restoration(
         draws,
@@ -296,14 +284,6 @@ def _restoration(
         state.done,
         {**state.diagnostics, **fit},
     )
-
-
-def _instrument(measurement: Measurement, found: Mapping[str, Any]) -> Measurement:
-    """The measurement as made by the instrument that was found, where some of its numbers were unknown."""
-    operator = measurement.operator
-    if isinstance(operator, UncertainOperator) and "theta" in found:
-        return replace(measurement, operator=operator.at(found["theta"].mean(0)))
-    return measurement
 
 
 def _measurement(
@@ -385,7 +365,7 @@ def _joined(parts: list[Restoration], measurement: Measurement) -> Restoration:
         draws=torch.cat([p.draws for p in parts], dim=1),
         mean=torch.cat([p.mean for p in parts]),
         std=torch.cat([p.std for p in parts]),
-        measurement=_placed(measurement, parts[0].draws.device),
+        measurement=placed(measurement, parts[0].draws.device),
         network_calls=sum(p.network_calls for p in parts),
         seconds=sum(p.seconds for p in parts),
         diagnostics=diagnostics,

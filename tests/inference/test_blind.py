@@ -6,11 +6,13 @@ import torch
 from oneprior.core import AffineMap, IncompatiblePrior, Rows
 from oneprior.inference import (
     HMC,
+    AnnealedSMC,
     Blind,
     BlindDAPS,
     BlindGaussian,
     EllipticalSlice,
     IsotropicCovariance,
+    Variational,
     bayes,
     exact_posterior,
 )
@@ -247,6 +249,18 @@ def test_the_table_of_blind_methods():
     assert isinstance(choose_blind(bayes(law, bent)), Blind)
     with pytest.raises(IncompatiblePrior, match="no blind method"):
         choose_blind(bayes(ClosedFormDenoiser(law, SCHEDULE), bent))
+
+
+def test_images_belong_to_the_instruments_of_their_draws():
+    """Particles and descents move all draws from state to state, and the images with them."""
+    law = gaussian(mean=1.0, variance=0.0001, entries=32)  # x is known, and so is the gain, from y
+    likelihood = measured(law, Gain((1, 32)), 0.01, n=3)
+    for inner in (AnnealedSMC(particles=32), Variational(steps=60)):
+        draws = BlindGaussian(inner)(bayes(law, likelihood), 8, Rows(3, seed=4))
+        theta = draws.diagnostics["theta"]
+        seen = (0.5 * theta).exp() * draws.x.flatten(2).mean(2, keepdim=True)
+        assert draws.x.shape == (8, 3, 1, 32)
+        assert float((seen - likelihood.y.flatten(1).mean(1)[:, None]).abs().max()) < 0.02
 
 
 def test_what_is_missing_is_said():

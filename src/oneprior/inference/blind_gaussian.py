@@ -65,10 +65,13 @@ class BlindGaussian(Sampler):
         )
         streams = rows.to(law.device)
         images = streams.stream("image").repeat(draws)
-        drawn, means = [], []
+        drawn, means, theta = [], [], None
         inner = self.inner or (_FEW if operator.theta_shape.numel() <= 2 else _MANY)
         for state in inner.run(chain, draws, streams.stream("instrument")):
-            done, count = len(drawn), len(state.x)
+            grown = theta is not None and len(state.x) > len(theta) and torch.equal(state.x[: len(theta)], theta)
+            if not grown:  # particles and descents move all draws at once
+                drawn, means = [], []
+            theta, done, count = state.x, len(drawn), len(state.x)
             own = images.take(slice(done * posterior.n, count * posterior.n))
             x, mean = _images(seen, law, state.x[done:].flatten(0, 1), own)
             drawn.extend(x.unflatten(0, (count - done, posterior.n)).float())

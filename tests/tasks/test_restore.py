@@ -15,6 +15,7 @@ from oneprior.inference import (
     Resampling,
     bayes,
 )
+from oneprior.inference.tokens import Annealing, Enumeration, Lookahead
 from oneprior.likelihoods import GaussianLikelihood, Reward
 from oneprior.operators import parse_operator
 from oneprior.priors.base import StandardNormal
@@ -23,6 +24,7 @@ from oneprior.priors.exact import GaussianPosterior
 from oneprior.priors.gaussian import LowRankGaussian
 from oneprior.priors.mixture import ClosedFormDenoiser, GaussianMixturePrior
 from oneprior.priors.pushforward import Pushforward, Tilted, push
+from oneprior.priors.tokens import TabularTokens
 from oneprior.tasks import choose, restore, restore_iter, simulate
 
 SHAPE = (1, 4, 4)
@@ -153,6 +155,16 @@ def test_the_table_chooses_for_denoisers():
     posterior, _ = choose(bayes(knows, likelihood.pullback(torch.tanh)), method="hmc")
     assert posterior.prior.noise_shape == SHAPE  # the flow's noise
     assert isinstance(choose(bayes(law(), likelihood), method="elliptical-slice")[1], EllipticalSlice)
+
+
+@pytest.mark.parametrize(("noise", "kind"), [("5%", Lookahead), ("laplace:5%", Annealing)])
+def test_codes_too_many_to_count_have_a_method(noise, kind):
+    """32 codes on 4 places are 1,048,576 grids, more than are counted."""
+    codes = TabularTokens(torch.zeros([32] * 4), (2, 2))
+    prior = Pushforward(codes, lambda event: event.flatten(1)[:, :16].reshape(-1, *SHAPE), torch.Size(SHAPE))
+    assert isinstance(choose(bayes(prior, measurement(noise=noise).likelihood))[1], kind)
+    few = Pushforward(TabularTokens(torch.zeros([4] * 4), (2, 2)), prior.decoder, torch.Size(SHAPE))
+    assert isinstance(choose(bayes(few, measurement(noise=noise).likelihood))[1], Enumeration)
 
 
 @pytest.mark.parametrize("words", ["mask:left", "identity"])

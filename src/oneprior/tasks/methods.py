@@ -253,7 +253,7 @@ def _codes(posterior: Posterior, aim: Aim) -> Sampler:
     try:
         count.check(posterior)
         return count
-    except IncompatiblePrior:
+    except InputError:  # too many grids, or no density
         pass
     gaussian = isinstance(posterior.likelihood, GaussianLikelihood) and posterior.likelihood.differentiable
     return _work("lookahead-codes", aim) if gaussian else METHODS["annealed-codes"].default

@@ -12,6 +12,8 @@ repetitions, whatever a method does within one: chains, particles, or draws that
 - evidence: the method's log p(y) less the true one, root mean square over the cases.
 - worth: how many independent draws a draw is worth for the mean: true of each repetition on its own, not of its bias.
 
+A method that stops with `DivergedError` on a problem says so in the table, and the rest of its line is of the others.
+
 Claims are tested: of every method that calls its draws exact, bias, ratio, lesser mode and evidence must lie within
 four standard errors of what is true. The others are printed as they are.
 """
@@ -29,7 +31,7 @@ from torch import Tensor
 
 from benchmarks.closed_forms import Answer, Problem, problems
 from benchmarks.harness import Figure, Options, record
-from oneprior.core import IncompatiblePrior, InputError, Rows
+from oneprior.core import DivergedError, IncompatiblePrior, InputError, Rows
 from oneprior.inference import DAPS, MixtureCovariance, Posterior, Sampler, bayes
 from oneprior.priors.mixture import GaussianMixturePrior
 from oneprior.tasks.methods import METHODS
@@ -128,19 +130,28 @@ def run(options: Options) -> None:
     """Measure every method on every problem that it serves."""
     repetitions = 4 if options.quick else REPETITIONS
     lines: dict[tuple[str, str], list[Case]] = {}
+    diverged: dict[tuple[str, str], list[str]] = {}
     spent: dict[tuple[str, str], float] = {}
     for problem in problems():
         for entry in [*entries(), *_guided(problem)]:
             if options.quick and entry.setting == "published":
                 continue
             start = time.perf_counter()
-            for case in measure(entry, problem, repetitions, 8 if options.quick else entry.draws):
-                lines.setdefault((entry.name, entry.setting), []).append(case)
             key = (entry.name, entry.setting)
+            try:
+                cases = measure(entry, problem, repetitions, 8 if options.quick else entry.draws)
+            except DivergedError:
+                cases = []
+                diverged.setdefault(key, []).append(problem.name)
+            if cases:
+                lines.setdefault(key, []).extend(cases)
             spent[key] = spent.get(key, 0.0) + time.perf_counter() - start
     order = {key: k for k, key in enumerate([(e.name, e.setting) for e in entries()])}
     keys = sorted(lines, key=lambda key: order.get(key, len(order)))
-    table = [{**_line(*key, lines[key]), "seconds": round(spent[key], 1)} for key in keys]
+    table = [
+        {**_line(*key, lines[key]), "diverged": "; ".join(diverged.get(key, [])), "seconds": round(spent[key], 1)}
+        for key in keys
+    ]
     record(
         "posterior_bias",
         _figures(lines),

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from oneprior.core import IncompatiblePrior, Rows
 from oneprior.inference.guidance.beliefs import Beliefs, Covariance, JacobianCovariance, make_beliefs
+from oneprior.inference.guidance.walk import watched
 from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler
 from oneprior.likelihoods.base import Likelihood
 from oneprior.likelihoods.gaussian import GaussianLikelihood
@@ -106,8 +107,8 @@ class Guided(Sampler):
         prior = posterior.prior
         assert isinstance(prior, DenoisingPrior)
         guided = self.guidance(prior, posterior.likelihood.repeat(draws))
-        for state in self.sampler.iterate(guided, rows.to(prior.device).repeat(draws)):
-            estimate = state.denoised if state.done < 1 else state.x
+        for step, state in enumerate(self.sampler.iterate(guided, rows.to(prior.device).repeat(draws))):
+            estimate = watched(state.denoised if state.done < 1 else state.x, self.name, step, posterior.n)
             yield Draws(
                 posterior.events(estimate.unflatten(0, (draws, posterior.n))),
                 self.name,

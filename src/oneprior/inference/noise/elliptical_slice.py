@@ -18,7 +18,7 @@ from torch import Tensor
 
 from oneprior.core import DivergedError, InputError, Rows, per_row
 from oneprior.inference.noise.diagnostics import effective_sample_size, split_r_hat
-from oneprior.inference.noise.target import precision
+from oneprior.inference.noise.target import precision, stop_where_lost
 from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler
 from oneprior.priors.base import NoisePrior
 
@@ -60,8 +60,12 @@ class EllipticalSlice(Sampler):
         each = -(-draws // chains)
         many, streams = posterior.repeat(chains), rows.to(prior.device).repeat(chains)
 
+        step = 0
+
         def level(u: Tensor) -> Tensor:
-            return many.likelihood.log_prob(prior.decode(u))
+            value = many.likelihood.log_prob(prior.decode(u))
+            stop_where_lost(value.isnan(), self.name, n, step)
+            return value
 
         u = streams.normal(*prior.noise_shape, dtype=precision(posterior.likelihood))
         value = level(u)

@@ -32,7 +32,7 @@ from oneprior.inference.noise.curvature import Curvature
 from oneprior.inference.noise.diagnostics import effective_sample_size, split_r_hat
 from oneprior.inference.noise.laplace import sharpened
 from oneprior.inference.noise.map import best, drawn_modes, find_modes
-from oneprior.inference.noise.target import Target, precision
+from oneprior.inference.noise.target import Target, lost, precision, stop_where_lost
 from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler
 from oneprior.priors.base import NoisePrior
 
@@ -101,7 +101,8 @@ class HMC(Sampler):
             length = 1 + int(paths.integers(2 * self.leapfrog - 1)[0])
             size = (adapted.step if warm else adapted.settled).repeat(chains) * (0.8 + 0.4 * streams.uniform())
             momentum = streams.normal(*prior.noise_shape, dtype=dtype)
-            other, arrived = _leapfrog(many, point, momentum, size, length, bend)
+            other, arrived, gone = _leapfrog(many, point, momentum, size, length, bend)
+            stop_where_lost(gone, self.name, n, step)
             energy = other.value - 0.5 * inner(arrived, arrived) - point.value + 0.5 * inner(momentum, momentum)
             chance = energy.nan_to_num(-torch.inf, posinf=-torch.inf).exp().clamp_max(1.0)
             point = point.replace(other, streams.uniform() < chance)
@@ -147,14 +148,16 @@ def _evaluate(posterior: Posterior, u: Tensor) -> _Point:
 
 def _leapfrog(
     posterior: Posterior, point: _Point, momentum: Tensor, size: Tensor, length: int, bend: Curvature | None
-) -> tuple[_Point, Tensor]:
-    """`length` leapfrog steps; the new point and its momentum (Neal 2011, equations 2.28 to 2.30), both in w."""
-    step = per_row(size, momentum)
+) -> tuple[_Point, Tensor, Tensor]:
+    """`length` leapfrog steps; the new point and its momentum (Neal 2011, equations 2.28 to 2.30), both in w, and where
+    the network was lost on the way."""
+    step, gone = per_row(size, momentum), torch.zeros_like(point.value, dtype=torch.bool)
     momentum = momentum + 0.5 * step * _scaled(bend, point.slope)
     for k in range(length):
         point = _evaluate(posterior, point.u + step * _scaled(bend, momentum))
+        gone = gone | lost(point.u, point.value)
         momentum = momentum + (1.0 if k < length - 1 else 0.5) * step * _scaled(bend, point.slope)
-    return point, momentum
+    return point, momentum, gone
 
 
 def _scaled(bend: Curvature | None, v: Tensor) -> Tensor:

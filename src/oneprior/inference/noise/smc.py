@@ -32,7 +32,7 @@ from torch import Tensor
 
 from oneprior.core import DivergedError, InputError, Rows
 from oneprior.inference.noise.curvature import Curvature, curvature
-from oneprior.inference.noise.target import Target, differentiated
+from oneprior.inference.noise.target import Target, differentiated, lost, stop_where_lost
 from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler
 from oneprior.priors.base import NoisePrior
 
@@ -84,6 +84,7 @@ class AnnealedSMC(Sampler):
         beta = torch.zeros(n, dtype=torch.float64, device=target.device)
         log_evidence = torch.zeros_like(beta)
         for stage in range(_STAGES):
+            swarm.stage = stage + 1
             level = swarm.level.reshape(self.particles, n).double()
             rise = _rise(level, 1 - beta, self.share)
             log_evidence = log_evidence + (rise * level).logsumexp(0) - math.log(self.particles)
@@ -133,6 +134,7 @@ class _Swarm:
         self.target, self.many, self.count, self.leapfrog = target, many, particles, leapfrog
         self.differentiable = target.posterior.likelihood.differentiable
         self.paths = Rows([0], seed=many.seed, stream=f"{many.name}/paths")
+        self.stage = 0
         self.u = target.normal(many)
         self.level, self.slope = self._evaluate(self.u)
         self.step = torch.full((target.n,), 0.3, device=target.device, dtype=target.dtype)
@@ -150,9 +152,12 @@ class _Swarm:
     def _evaluate(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """log L and its gradient, where there is one."""
         if self.differentiable:
-            return differentiated(self.target.log_likelihood, u)
-        with torch.no_grad():
-            return self.target.log_likelihood(u), torch.zeros_like(u)
+            level, slope = differentiated(self.target.log_likelihood, u)
+        else:
+            with torch.no_grad():
+                level, slope = self.target.log_likelihood(u), torch.zeros_like(u)
+        stop_where_lost(lost(u, level), AnnealedSMC.name, self.target.n, self.stage)
+        return level, slope
 
     def select(self, index: Tensor, rows: Tensor) -> None:
         """Particles (P, n) of the rows in `rows` take the places."""

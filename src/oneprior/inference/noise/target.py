@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from oneprior.core import IncompatiblePrior, Rows, per_row
+from oneprior.core import DivergedError, IncompatiblePrior, Rows, per_row
 from oneprior.inference.posterior import Posterior
 from oneprior.likelihoods.base import Likelihood
 from oneprior.likelihoods.gaussian import GaussianLikelihood
@@ -124,6 +124,32 @@ class Target:
         if times not in self._copies:
             self._copies[times] = self.posterior if times == 1 else self.posterior.repeat(times)
         return self._copies[times]
+
+
+_OUTERMOST = 40.0  # exp(-40^2 / 2) is 0 in double precision: no draw of the prior is ever there
+
+
+def lost(u: Tensor, value: Tensor) -> Tensor:
+    """Where a density is NaN at noise that the prior can draw: (N, ...), (N,) -> (N,). A chain that called it a
+    rejection would leave that part of the law out in silence; a path that has run away may find NaN and be rejected."""
+    return value.isnan() & (u.flatten(1).abs().amax(1) < _OUTERMOST)
+
+
+def stop_where_lost(bad: Tensor, name: str, n: int, step: int) -> None:
+    """Stops where the network lost its way.
+
+    Args:
+        bad: (N,), of whole copies of n problems.
+        name: of the method.
+        n: number of problems.
+        step: of the method.
+
+    Raises:
+        DivergedError: names the step and the problems.
+    """
+    if bool(bad.any()):
+        rows = bad.reshape(-1, n).any(0).nonzero().flatten().tolist()
+        raise DivergedError(f"{name}: the log density of rows {rows} is not a number at step {step}")
 
 
 def differentiated(f: Callable[[Tensor], Tensor], u: Tensor) -> tuple[Tensor, Tensor]:

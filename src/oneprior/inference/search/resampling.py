@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from oneprior.core import InputError, Rows
+from oneprior.core import DivergedError, InputError, Rows
 from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler
 
 
@@ -53,6 +53,9 @@ class Resampling(Sampler):
             many = posterior.repeat(count)
             z = posterior.prior.sample(streams.stream(f"candidates {done}").repeat(count))
             weight = many.likelihood.log_prob(z).double().reshape(count, n)
+            if bool(weight.isnan().any()):
+                bad = weight.isnan().any(0).nonzero().flatten().tolist()
+                raise DivergedError(f"{self.name}: the log likelihood of rows {bad} is not a number at step {done}")
             total = torch.logaddexp(total, weight.logsumexp(0))
             square = torch.logaddexp(square, (2 * weight).logsumexp(0))
             # Gumbel's race: the candidate with the largest log weight + Gumbel noise is a draw by weight, and the race

@@ -140,6 +140,7 @@ def begin(target: Target, rows: Rows, rounds: int, size: int) -> Iterator[Tensor
     for step in range(rounds):
         model = linear_model(target, z, sketch)
         error = (aim - predictions(target, codes, sketch)) - model.predicted(codes.reshape(-1, n, target.length))
+        check_finite(error.square().sum(-1).flatten(), Lookahead.name, n, step)
         variance = 1 + error.square().mean(-1).median(0).values
         codes, gap = draw(target, model, marginal, variance, streams)
         weight = target.log_likelihood(codes) + gap

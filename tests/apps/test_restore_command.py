@@ -109,6 +109,33 @@ def test_draws_of_a_file_depend_on_nothing_beside_it(trained, pictures, tmp_path
     assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.4  # of two files they differ
 
 
+def test_pictures_on_their_side_are_not_taken_for_each_other(trained, tmp_path):
+    """Both have 64 known pixels of 128, and the words of their masks are the same."""
+    folder, words = tmp_path / "in", ["--operator", "mask:random:0.5", "--noise", "5%", "--samples", "2"]
+    folder.mkdir()
+    wide = np.concatenate([DIGITS[1000], DIGITS[1001]], 1)
+    Image.fromarray(wide).save(folder / "a.png")
+    Image.fromarray(np.ascontiguousarray(wide.T)).save(folder / "b.png")
+    assert run(["restore", str(trained), "--input", str(folder), *words, "--out", str(tmp_path / "out")]) == 0
+    assert draws(tmp_path / "out" / "a").shape == (2, 1, 1, 8, 16)
+    assert draws(tmp_path / "out" / "b").shape == (2, 1, 1, 16, 8)
+
+
+def test_files_of_like_names_have_folders_of_their_own(trained, tmp_path, capsys):
+    """Names that differ in what a folder's name cannot hold, and one that is called as an event of another file."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    np.savez(folder / "x.npz", DIGITS[1000:1002].astype(np.float32))
+    for k, name in enumerate(("x_0000", "a b", "a_b", "a+b")):
+        Image.fromarray(DIGITS[1002 + k]).save(folder / f"{name}.png")
+    assert run(["restore", str(trained), "--input", str(folder), *WORDS, "--out", str(tmp_path / "out")]) == 0
+    assert "restored 6 by" in capsys.readouterr().out
+    there = {path.parent.name for path in (tmp_path / "out").glob("*/restoration.npz")}
+    assert {"x_0000", "x_0001", "x_0000.png"} <= there
+    means = [read_arrays(tmp_path / "out" / name / "restoration.npz")["mean"] for name in sorted(there)]
+    assert len({mean.tobytes() for mean in means}) == 6
+
+
 def stop_after(monkeypatch, batches):
     """Ctrl-C when so many batches are done."""
     done, before = [], restore_many.restore_iter

@@ -8,11 +8,12 @@ file that does not know it by itself. In a study the files are clean: each is me
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,7 @@ from oneprior.tasks.tiling import event_shape_of, larger
 from oneprior.training import Run
 
 _DICOM, _KSPACE = (".dcm", ".ima", ".dicom"), (".h5", ".hdf5")
+_EVENT = re.compile(r"_(slice_)?\d{3,}$")  # what the events of a file are called after its own name
 _NOTES = (".txt", ".json", ".csv", ".tsv", ".md", ".yaml", ".yml", ".html", ".pdf", ".db", ".xml", ".log", ".ini")
 
 
@@ -134,11 +136,7 @@ class Intake:
             warnings.warn(f"{path}: files of other kinds are left out: {shown}", stacklevel=2)
         if list(found) == [""]:  # the folder itself is one series or one clip
             return [Item(path, path.name, "", single=True)], False
-        stems, taken = [], Counter(_stem(name) for name in found)
-        for name in found:
-            stem = _stem(name)
-            stems.append(stem if taken[stem] == 1 else re.sub(r"[^\w.\-]+", "_", name))
-        pairs = zip(found.items(), stems, strict=True)
+        pairs = zip(found.items(), _stems(found), strict=True)
         files = (Item(path / name, name, stem, single=one) for (name, one), stem in pairs)
         items = [item for file in files for item in self._slices(file)]
         return [replace(item, place=k) for k, item in enumerate(items)], True
@@ -328,6 +326,22 @@ def _is_dicom(path: Path) -> bool:
 
     with open(path, "rb") as file:
         return is_dicom(file.read(4096))
+
+
+def _stems(names: Iterable[str]) -> list[str]:
+    """Names of folders of results, no two alike, and none like an event's of another file (x_0000.png beside x.npz)."""
+    names = list(names)
+    plain, stems = Counter(_stem(name) for name in names), dict[str, None]()
+
+    def free(stem: str) -> bool:
+        owner = _EVENT.sub("", stem)
+        return stem not in stems and (owner == stem or owner not in plain)
+
+    for name in names:
+        stem, full = _stem(name), re.sub(r"[^\w.\-]+", "_", name)
+        tries = itertools.chain([stem] if plain[stem] == 1 else [], [full], (f"{full}-{k}" for k in itertools.count(2)))
+        stems[next(filter(free, tries))] = None
+    return list(stems)
 
 
 def _stem(name: str) -> str:

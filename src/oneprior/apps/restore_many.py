@@ -188,7 +188,8 @@ class _Bunch:
         level = mine.noise.spec == other.noise.spec and not any(
             isinstance(m.noise.noise_level, torch.Tensor) for m in (mine, other)
         )
-        fits = mine.y.shape[1:] == other.y.shape[1:] and mine.y.dtype == other.y.dtype and mine.units == other.units
+        fits = mine.event_shape == other.event_shape and mine.y.shape[1:] == other.y.shape[1:]
+        fits = fits and mine.y.dtype == other.y.dtype and mine.units == other.units
         return bool(same) and level and fits and (mine.truth is None) == (other.truth is None)
 
     def add(self, other: Measurement, events: list[_Event]) -> None:

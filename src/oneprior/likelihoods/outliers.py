@@ -63,7 +63,8 @@ class OutlierLikelihood(ScaleMixture):
 
     def density(self, clean: Tensor) -> Tensor:
         good, bad = self._parts(clean)
-        return torch.logaddexp(good, bad).flatten(1).sum(1)
+        # logaddexp, in a form whose second derivative is finite where one of the two is negligible
+        return (bad + torch.nn.functional.softplus(good - bad, threshold=50.0)).flatten(1).sum(1)
 
     def _parts(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         """log of the two terms of each entry, (n, *out_shape) each."""

@@ -42,7 +42,8 @@ TASKS = {
 SIGMA = 0.05 * 255
 IMAGES, DRAWS = 100, 19
 AIMS = ("fast", "best", "calibrated")
-DEEP = ("vae", "gan", "vqvae", "diffusion", "ldm")
+DEEP = {"vae": "vae", "gan": "gan", "vqvae": "vqvae", "diffusion": "diffusion-long", "ldm": "ldm"}
+"""The families and their runs."""
 EXACT = ("ppca", "mixture")
 
 
@@ -75,10 +76,10 @@ class Contender:
 def contenders() -> list[Contender]:
     """All rows that a prior restores."""
     rows = [Contender(name, name) for name in EXACT]
-    rows += [Contender(name, name, aim) for name in DEEP for aim in AIMS]
-    rows += [Contender("diffusion guided by the mixture", "diffusion", aim, guide="mixture") for aim in AIMS]
+    rows += [Contender(name, run, aim) for name, run in DEEP.items() for aim in AIMS]
+    rows += [Contender("guided diffusion", DEEP["diffusion"], aim, guide="mixture") for aim in AIMS]
     rows += [
-        Contender("control: DPS", "diffusion", method="dps", draws=3),
+        Contender("control: DPS", DEEP["diffusion"], method="dps", draws=3),
         Contender("control: BRGM variational", "gan", method="brgm-variational:published"),
     ]
     return rows
@@ -88,7 +89,7 @@ def run(options: Options) -> None:
     """Restore what has not been restored yet, then gather."""
     if options.only != "table":
         for contender in contenders():
-            if options.only in ("", contender.run, contender.name):
+            if options.only in ("", contender.name):
                 for task in TASKS:
                     _cell(contender, task, options)
         if options.only in ("", "controls"):
@@ -200,7 +201,7 @@ def _prior_draws(task: str, options: Options) -> None:
     path = folder(options) / f"control-prior-draws-{task}.json"
     if path.exists():
         return
-    run = load(trained("diffusion", options))
+    run = load(trained(DEEP["diffusion"], options))
     n = len(_images(options))
     start, kept = time.perf_counter(), folder(options) / "prior-draws.pt"
     if kept.exists():  # they ignore the measurement: the same for all tasks
@@ -223,7 +224,7 @@ def _prior_draws(task: str, options: Options) -> None:
         time.perf_counter() - start,
         diagnostics={"misfit": torch.full((n,), torch.nan)},
     )
-    _write(path, score(result, run, options), Contender("control: prior draws", "diffusion", "-"), task)
+    _write(path, score(result, run, options), Contender("control: prior draws", DEEP["diffusion"], "-"), task)
 
 
 def _total_variation(task: str, options: Options) -> None:
@@ -324,7 +325,7 @@ def _row(cell: Mapping[str, Any]) -> dict[str, Any]:
 
 def _best_family(cells: list[dict[str, Any]]) -> str:
     """The contender with a trained network and the highest mean PSNR over all tasks, at the aim 'best'."""
-    names = {c["name"] for c in cells if c["run"] in DEEP and not c["name"].startswith("control")}
+    names = {c["name"] for c in cells if c["run"] in DEEP.values() and not c["name"].startswith("control")}
 
     def total(name: str) -> float:
         own = [torch.tensor(c["psnr_mean"]).mean() for c in cells if c["name"] == name and c["aim"] == "best"]

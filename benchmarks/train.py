@@ -44,19 +44,22 @@ minimax game's critic diverges here within 500 steps, in bf16 and in fp32."""
 
 @dataclass(frozen=True)
 class Job:
-    """One run: family, CPU minutes, settings of `oneprior.train`, the run that has to be there first, and the set."""
+    """One run: family, CPU minutes, settings of `oneprior.train`, the run that has to be there first, the set, and
+    the run whose weights it goes on from (its minutes come on top)."""
 
     family: str
     minutes: float
     settings: Mapping[str, Any] = field(default_factory=dict)
     after: str = ""
     data: str = "fashion"
+    start: str = ""
 
 
 JOBS = {
     "ldm": Job("ldm", 23, {"batch_size": 128, "diffusion": LATENT_UNET}, after="autoencoder"),
     "autoencoder": Job("vae", 7, {"spatial": True, "latent": 4, "batch_size": 128}),
     "diffusion": Job("diffusion", 30, {"batch_size": 64, **PIXEL_UNET}),
+    "diffusion-long": Job("diffusion", 90, {"batch_size": 64, **PIXEL_UNET}, start="diffusion"),
     "gan": Job("gan", 15),
     "gan2014": Job("gan", 15, {**GAN_2014, "objective": "minimax", "learning_rate": 0.03}),
     "gan2014ns": Job("gan", 15, {**GAN_2014, "objective": "nonsaturating"}),
@@ -85,8 +88,8 @@ def trained(name: str, options: Options) -> Path:
     """The folder of a finished run, trained now if it is not there."""
     path = folder(name, options)
     if not (path / "cpu.json").exists():
-        if JOBS[name].after:
-            trained(JOBS[name].after, options)
+        for earlier in filter(None, (JOBS[name].after, JOBS[name].start)):
+            trained(earlier, options)
         flags = {"data": options.data, "runs": options.runs, "minutes": options.minutes, "only": name}
         command = [sys.executable, "-m", "benchmarks", "train", *(["--quick"] if options.quick else [])]
         command += [f"--{key}={value}" for key, value in flags.items() if value is not None]
@@ -140,8 +143,11 @@ def _train(name: str, options: Options) -> None:
     from oneprior.training import train_iter
 
     job, path = JOBS[name], folder(name, options)
-    shutil.rmtree(path, ignore_errors=True)
-    settings = {
+    resume = bool(job.start) and (path / "config.json").exists()
+    if not resume:
+        shutil.rmtree(path, ignore_errors=True)
+    settings: dict[str, Any] = {
+        "resume": resume,
         "seed": 0,
         "held_out": 0.0,
         "preview_every": 0,
@@ -151,11 +157,14 @@ def _train(name: str, options: Options) -> None:
     }
     if job.after:
         settings["autoencoder"] = str(trained(job.after, options))
+    if job.start and not resume:
+        settings["start_from"] = str(trained(job.start, options))
     if options.quick:
         settings |= {"images": 512, "checkpoint_every": 128}
     elif job.minutes:
         settings["minutes"] = job.minutes if options.minutes is None else options.minutes * job.minutes / 30
-    before = cpu(job.after, options)["total_cpu_minutes"] if job.after else 0.0
+    below = job.after or job.start
+    before = cpu(below, options)["total_cpu_minutes"] if below else 0.0
     start, progress, marks = time.time(), None, [share for share in SNAPSHOTS if name in ("diffusion", "ldm")]
     _budget_counts_cpu_time()
     for progress in train_iter(job.family, data=_data(job.data, options), out=path, **settings):

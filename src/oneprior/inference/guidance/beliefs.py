@@ -336,12 +336,19 @@ class _FusedBeliefs(Beliefs):
         return look * per_row(schedule.alpha(time), x_t), time
 
     def mean(self, x_t: Tensor, t: Tensor, row: Tensor) -> Tensor:
-        return self.prior.denoise(*self.fuse(x_t, t, row))
+        return self._held(self.prior.denoise(*self.fuse(x_t, t, row)), row)
 
     def draw(self, x_t: Tensor, t: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         if self.alone is None:
             raise IncompatiblePrior("the Jacobian gives products with the covariance, not its root: it cannot draw")
-        return self.alone.draw(*self.fuse(x_t, t, torch.arange(len(x_t), device=x_t.device)), rows)
+        row = torch.arange(len(x_t), device=x_t.device)
+        x, mean = self.alone.draw(*self.fuse(x_t, t, row), rows)
+        return self._held(x, row), self._held(mean, row)
+
+    def _held(self, x: Tensor, row: Tensor) -> Tensor:
+        """y itself in the rows without noise, where the schedule's least level would blur it."""
+        exact = per_row(self.likelihood.noise_level.expand(self.likelihood.rows)[row] == 0, x).bool()
+        return torch.where(exact, self.likelihood.y[row].to(x), x)
 
 
 def _average(log_weights: Tensor, values: Tensor) -> Tensor:

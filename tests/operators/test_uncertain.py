@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from oneprior.core import InputError, Rows, ShapeError, inner
+from oneprior.core import AffineMap, InputError, Rows, ShapeError
 from oneprior.laws import check_operator
 from oneprior.operators import (
     Affine,
@@ -17,6 +17,7 @@ from oneprior.operators import (
 )
 from oneprior.operators.fields import cosine_basis
 from oneprior.operators.uncertain import Joined
+from oneprior.tasks.measurement import simulate
 
 CASES = [
     ((1, 11), "unknown-blur:0.6:boundary=zero"),
@@ -68,7 +69,7 @@ def test_laws_gradients_and_rows_of_their_own(shape, words):
 @pytest.mark.parametrize(("shape", "words"), CASES, ids=lambda v: str(v))
 def test_with_theta_given_a_linear_instrument_has_an_exact_adjoint(shape, words):
     operator = parse_operator(words, shape)
-    x, theta = pair(operator)
+    _, theta = pair(operator)
     bound = operator.at(theta[:1])
     check_operator(bound)
     if operator.form == "general":
@@ -85,10 +86,24 @@ def test_with_theta_given_a_linear_instrument_has_an_exact_adjoint(shape, words)
         assert (part.adjoint(1j * unit).flatten(1) - dense.imag).abs().max() < 1e-10
     else:
         assert (back - dense).abs().max() < 1e-10
-    if operator.form == "linear":  # rows of their own
-        rows = operator.at(theta)
-        v = rows(x.flip(0))
-        assert torch.allclose(inner(rows(x), v), inner(x, rows.adjoint(v)))
+    assert not operator.at(theta).linear  # rows of their own have no one matrix
+
+
+@pytest.mark.parametrize("noise", ["1%", "unknown", "poisson:1000"])
+@pytest.mark.parametrize("words", ["unknown-bias:0.5", "unknown-page:0.4", "unknown-blur:1"])
+def test_rows_with_instruments_of_their_own_are_as_each_alone(words, noise):
+    operator, units = parse_operator(words, (1, 8, 8)), AffineMap.from_range(0, 255)
+    theta, x = Rows(3).normal(*operator.theta_shape), Rows(3).normal(1, 8, 8).sigmoid()
+    measurement = simulate(2 * x - 1, operator.at(theta), noise, Rows(3), units=units)
+    likelihood = measurement.noise.likelihood(measurement.y, measurement.operator)
+    whole = likelihood.pullback(units).log_prob(2 * x - 1)
+    swapped = likelihood.pullback(units).take(torch.tensor([2, 0])).log_prob(2 * x[[2, 0]] - 1)
+    assert torch.allclose(swapped, whole[[2, 0]])
+    assert torch.allclose(measurement.take(slice(1, 3)).misfit(255 * x[1:]), measurement.misfit(255 * x)[1:])
+    for i in range(3):
+        alone = measurement.noise.likelihood(measurement.y[i : i + 1], operator.at(theta[i : i + 1]))
+        found = alone.pullback(units).log_prob(2 * x[i : i + 1] - 1)
+        assert torch.allclose(found, whole[i], rtol=1e-4, atol=0.01)
 
 
 def test_the_nominal_instrument_is_the_known_one():
@@ -185,10 +200,13 @@ def test_composition_lays_parameters_end_to_end():
         ("unknown-blur:1:spread=400%", "spread between 0 and 3"),
         ("unknown-blur:1:shape=square", "no shape 'square'"),
         ("unknown-blur:1:boundary=none", "no boundary"),
-        ("unknown-motion:5:turn=0", "deviation of the angle"),
+        ("unknown-motion:5:turn=0", "an angle and its deviation"),
+        ("unknown-motion:5:angle=nan", "an angle and its deviation"),
         ("unknown-kernel:4", "odd side"),
         ("unknown-bias:0", "spread of a bias field"),
-        ("bias:0.3:theta=1,2", "theta holds 2 numbers"),
+        ("bias:0.3:theta=1,2", "needs 9 finite numbers"),
+        ("bias:0.3:order=1:theta=nan,0", "needs 2 finite numbers"),
+        ("unknown-blur:1 + downsample:2", "beside another instrument is not inferred"),
         ("bias:0.3:theta=a", "numbers with commas"),
         ("unknown-page:1.5", "fade and strength in"),
         ("unknown-mri:random:2", "nominal maps"),

@@ -182,7 +182,9 @@ class MeasuredLikelihood(Likelihood):
     def take(self, index: Tensor) -> Self:
         levels = {name: getattr(self, name) for name in self.levels}
         return self._changed(
-            y=self.y[index], **{name: level[index] if level.dim() else level for name, level in levels.items()}
+            y=self.y[index],
+            operator=self.operator.take(index),
+            **{name: level[index] if level.dim() else level for name, level in levels.items()},
         )
 
     def _changed(self, **attributes: object) -> Self:

@@ -242,8 +242,8 @@ class PoissonNoise(Noise):
         return (counts / self.gain).to(clean.dtype) + dark
 
     def _dark(self, operator: Operator, like: Tensor) -> Tensor:
-        """A(black), (1, *out_shape)."""
-        return operator(torch.full((1, *operator.in_shape), self.black).to(like)).to(like)
+        """A(black), (n, *out_shape): rows may have instruments of their own."""
+        return operator(torch.full((len(like), *operator.in_shape), self.black).to(like)).to(like)
 
 
 def _white(clean: Tensor, rows: Rows) -> Tensor:

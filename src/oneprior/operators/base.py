@@ -48,6 +48,10 @@ class Operator(nn.Module, ABC):
         """
         return None
 
+    def take(self, index: Tensor) -> Operator:
+        """The instrument of the rows `index`, (m,) int64: itself, but where every row has one of its own."""
+        return self
+
     def __matmul__(self, first: Operator) -> Operator:
         """(A @ B)(x) = A(B(x))."""
         from oneprior.operators.compose import compose

@@ -56,6 +56,10 @@ class NonlinearCompose(Operator):
     def apply(self, x: Tensor) -> Tensor:
         return self.last(self.first(x))
 
+    def take(self, index: Tensor) -> Operator:
+        last, first = self.last.take(index), self.first.take(index)
+        return self if last is self.last and first is self.first else NonlinearCompose(last, first)
+
 
 def _words(last: Operator, first: Operator) -> str:
     if not first.spec or not last.spec or " + " in first.spec:  # nothing can be said to follow a stack

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from oneprior.core import InputError, ShapeError
 from oneprior.operators.base import LinearOperator, Operator
+from oneprior.operators.uncertain import UncertainOperator
 
 
 def stack(parts: Sequence[Operator]) -> Operator:
@@ -23,7 +24,7 @@ def stack(parts: Sequence[Operator]) -> Operator:
         parts: operators of one in_shape.
 
     Raises:
-        InputError: for no parts.
+        InputError: for no parts, or one with unknown numbers.
         ShapeError: for parts of different events.
     """
     linear = [part for part in parts if isinstance(part, LinearOperator)]
@@ -50,6 +51,11 @@ class NonlinearStack(Operator):
 
     def apply(self, x: Tensor) -> Tensor:
         return _joined(self.parts, x)
+
+    def take(self, index: Tensor) -> Operator:
+        parts = [part.take(index) for part in self.parts]
+        same = all(a is b for a, b in zip(parts, self.parts, strict=True))
+        return self if same else NonlinearStack(parts)
 
 
 class Stack(LinearOperator):
@@ -86,6 +92,12 @@ class Stack(LinearOperator):
 def _prepare(stacked: Stack | NonlinearStack, parts: Sequence[Operator]) -> Parts:
     if not parts:
         raise InputError("a stack needs at least one operator")
+    unknown = next((part for part in parts if isinstance(part, UncertainOperator)), None)
+    if unknown is not None:
+        raise InputError(
+            f"{unknown.spec or type(unknown).__name__} beside another instrument is not inferred: measure with it "
+            "alone, or give its numbers (a known blur, bias:...:theta=, operator.at(theta))"
+        )
     for part in parts[1:]:
         if part.in_shape != parts[0].in_shape:
             remedy = "All parts of a stack measure the same event."

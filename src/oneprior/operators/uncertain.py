@@ -57,7 +57,8 @@ class UncertainOperator(Operator):
             spec: its words, where it has some.
 
         Returns:
-            A `LinearOperator` where y is linear in x; an `Affine` where it is affine and n is 1.
+            Where n is 1, a `LinearOperator` if y is linear in x, an `Affine` if it is affine. Rows with instruments of
+            their own have no one matrix, and are served as a nonlinear instrument is.
 
         Raises:
             ShapeError: for a theta of another shape.
@@ -67,7 +68,7 @@ class UncertainOperator(Operator):
         if self.form == "affine" and len(theta) == 1:
             origin = theta.new_zeros(1, *self.in_shape)
             operator: Operator = Affine(BoundLinear(self, theta), self.evaluate(origin, theta)[0])
-        elif self.form == "linear":
+        elif self.form == "linear" and len(theta) == 1:
             operator = BoundLinear(self, theta)
         else:
             operator = Bound(self, theta)
@@ -93,16 +94,19 @@ class Bound(Operator):
     def apply(self, x: Tensor) -> Tensor:
         return self.operator.evaluate(x, theta_of(self.theta, x))
 
+    def take(self, index: Tensor) -> Operator:
+        return self if len(self.theta) == 1 else Bound(self.operator, self.theta[index % len(self.theta)])
+
 
 class BoundLinear(LinearOperator):
-    """v -> A(v, theta) - A(0, theta), the linear part; made by `UncertainOperator.at`."""
+    """v -> A(v, theta) - A(0, theta), the linear part for one theta; made by `UncertainOperator.at`."""
 
     theta: Tensor
 
     def __init__(self, operator: UncertainOperator, theta: Tensor) -> None:
         super().__init__()
         self.operator = operator
-        self.disjoint = operator.disjoint and len(theta) == 1  # rows of their own have no diagonal in common
+        self.disjoint = operator.disjoint
         self.in_shape, self.out_shape = operator.in_shape, operator.out_shape
         self.register_buffer("theta", theta)
 
@@ -202,6 +206,6 @@ def bound_by_words(operator: UncertainOperator, options: dict[str, str], words: 
             numbers, ending = operator.drawn(Rows(1, seed=seed))[0].double(), f":seed={seed}"
     except ValueError:
         raise InputError("seed is a whole number, and theta numbers with commas between, as in theta=0.3,-1") from None
-    if numbers.numel() != count:
-        raise InputError(f"theta holds {numbers.numel()} numbers, and {words!r} needs {count}")
+    if numbers.numel() != count or not bool(torch.isfinite(numbers).all()):
+        raise InputError(f"{words!r} needs {count} finite numbers in theta, got {options.get('theta')}")
     return operator.at(numbers[None], words + ending)

@@ -211,9 +211,10 @@ class UncertainMotionBlur(UncertainBlur):
     ) -> None:
         super().__init__(in_shape, boundary)
         _check("length", length, spread)
-        if self.axes != 2 or not 0 < turn < 360:
+        if self.axes != 2 or not 0 < turn < 360 or not math.isfinite(angle):
             raise InputError(
-                "an unknown motion needs 2 spatial axes and a deviation of the angle (turn) in degrees > 0"
+                "an unknown motion needs 2 spatial axes, an angle and its deviation (turn) in degrees, turn > 0; got "
+                f"{self.axes} axes, {angle:g} and {turn:g}"
             )
         self.length, self.angle, self.spread, self.turn = length, angle, spread, turn
         self.theta_shape = torch.Size([2])

@@ -134,7 +134,8 @@ class Measurement:
     def take(self, index: Tensor | slice) -> Measurement:
         """Some of the rows."""
         truth = None if self.truth is None else self.truth[index]
-        return replace(self, y=self.y[index], noise=self.noise.take(index), truth=truth)
+        operator = self.operator.take(torch.arange(len(self), device=self.y.device)[index])
+        return replace(self, y=self.y[index], operator=operator, noise=self.noise.take(index), truth=truth)
 
     def picture(self) -> Tensor:
         """Something to look at, in the user's units: y itself where it has the form of a picture, else `baseline`."""

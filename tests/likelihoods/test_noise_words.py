@@ -68,6 +68,8 @@ def test_words_and_their_law(words, law):
         ("laplace:-5%", "noise is a standard deviation >= 0"),
         ("-1", "noise is a standard deviation >= 0"),
         ("", "noise is a number"),
+        ([0.1, 0.2], "or a tensor, one level a row"),
+        (None, "noise is a number"),
     ],
 )
 def test_bad_words_say_what_is_near(words, says):

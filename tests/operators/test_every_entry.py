@@ -112,6 +112,45 @@ def test_gradients_go_through_where_it_says_so(words, shape):
     assert abs(float(numeric - analytic)) <= 1e-4 * float(slope.norm() * direction.norm()) + 1e-8
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "phase:1.6666666666666667",  # 50 numbers a side, and 51 of the six digits 1.66667
+        "bicubic:2.142857142857143",
+        "blur:gaussian:1.23456789",
+        "blur:motion:3.14159265:angle=12.3456789",
+        "ct:limited:120.123456789:views=3",
+        "mri:random:3.33333333:center=0.123456789",
+        "mask:random:0.123456789",
+        "mask:box:0.123456789",
+    ],
+)
+def test_words_keep_every_digit(words):
+    operator = parse_operator(words, (1, 30, 30))
+    x = Rows(2).uniform(1, 30, 30)
+    assert torch.equal(parse_operator(operator.spec.split(" "), (1, 30, 30))(x), operator(x))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("downsample:4:5", "downsample takes 1 value"),
+        ("bicubic:4:5", "bicubic takes 1 value"),
+        ("blur:gaussian:1:2", "blur takes 2 values"),
+        ("mask:left:0.5", "mask:left takes 1 value"),
+        ("mask:box:0.5:1", "mask:box takes 2 values"),
+        ("mri:equispaced:inf", "acceleration >= 1"),
+        ("ct:parallel:3:angles=0..inf", "a range of angles"),
+        ("ct:fan:3:distance=inf", "distance > 1"),
+        ("ct:fan:3:distance=0", "more than 1 half diagonal"),
+        ("saturation:-inf..1:soft=0.1", "soft=0, or limits"),
+    ],
+)
+def test_what_no_instrument_is_is_told(words, message):
+    with pytest.raises(InputError, match=message):
+        parse_operator(words, (1, 8, 8))
+
+
 def test_meanings_are_sentences():
     for entry in grammar():
         assert entry.meaning.endswith(".")

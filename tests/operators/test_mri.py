@@ -139,7 +139,7 @@ def test_the_event_of_a_gradient_is_that_of_the_adjoint():
         assert torch.allclose(gradient, operator.adjoint(y.detach()), atol=1e-12)
 
 
-def test_masks_maps_and_phases_of_files(tmp_path):
+def test_masks_maps_and_phases_of_files(tmp_path, monkeypatch):
     keep = random_encodings((8, 6), 2, 0.3, seed=1)
     maps, phase = birdcage((8, 6), 3).numpy(), np.full((8, 6), 0.4)
     for name, values in (("mask", keep.numpy()), ("line", keep[0].numpy()), ("maps", maps), ("phase", phase)):
@@ -155,6 +155,13 @@ def test_masks_maps_and_phases_of_files(tmp_path):
     expected = MRI((1, 8, 6), Cartesian(keep), torch.from_numpy(maps), torch.from_numpy(phase))
     assert torch.allclose(all_told(x), expected(x), atol=1e-6)
     assert torch.equal(parse_operator([all_told.spec], (1, 8, 6))(x), all_told(x))
+    folder = tmp_path / "my scans: 100%20"  # blanks and colons part words
+    folder.mkdir()
+    np.save(folder / "maps.npy", maps)
+    np.save(folder / "phase.npy", phase)
+    monkeypatch.chdir(folder)
+    blank = parse_operator(["mri:full:maps=maps.npy:phase=phase.npy"], (1, 8, 6))
+    assert torch.equal(parse_operator(blank.spec.split(" "), (1, 8, 6))(x), blank(x))
     with pytest.raises(InputError, match="for lines along the last axis"):
         parse_operator([f"mri:{tmp_path / 'mask.npy'}"], (1, 8, 8))
     with pytest.raises(ShapeError, match="coil maps"):

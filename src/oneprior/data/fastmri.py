@@ -85,7 +85,7 @@ def read_kspace(path: str | Path, slices: int | Sequence[int] | None = None) -> 
     """
     with _Opened(path) as file:
         n = file.shape[0]
-        asked = range(n) if slices is None else [slices] if isinstance(slices, int) else list(slices)
+        asked = range(n) if slices is None else [int(slices)] if isinstance(slices, int | np.integer) else list(slices)
         beyond = [i for i in asked if not -n <= i < n]
         if beyond or not len(asked):
             raise InputError(f"{path} has the slices 0 to {n - 1}; asked for {beyond[0] if beyond else 'none'}")

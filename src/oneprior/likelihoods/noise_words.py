@@ -63,8 +63,10 @@ def parse_noise(text: str | float, units: AffineMap) -> float:
     share = isinstance(text, str) and text.strip().endswith("%")
     try:
         found = float(text.strip().rstrip("%")) if isinstance(text, str) else float(text)
-    except ValueError:
-        raise InputError(f"noise is a number or a percentage, such as 0.05 or 5%; got {text!r}") from None
+    except (ValueError, TypeError):
+        raise InputError(
+            f"noise is a number or a percentage, such as 0.05 or 5% (or a tensor, one level a row); got {text!r}"
+        ) from None
     if not 0 <= found < float("inf"):
         raise InputError(f"noise is a standard deviation >= 0, got {text!r}")
     low, high = units.range

@@ -25,7 +25,7 @@ from oneprior.core import InputError
 from oneprior.operators import kernels
 from oneprior.operators.base import LinearOperator, Operator
 from oneprior.operators.separable import Separable, band
-from oneprior.operators.words import Grammar, near, number, whole
+from oneprior.operators.words import Grammar, near, no_values, number, spelled, whole
 
 Boundary = Literal["reflect", "zero", "circular"]
 
@@ -159,7 +159,7 @@ def gaussian_blur(
         kernel = kernels.gaussian(one)
         place = _source(len(kernel), size, boundary).unfold(0, len(kernel), 1)
         matrices.append(band(place, kernel.expand(place.shape), size))
-    words = "x".join(f"{s:g}" for s in (sigmas if len(set(sigmas)) > 1 else sigmas[:1]))
+    words = "x".join(spelled(s) for s in (sigmas if len(set(sigmas)) > 1 else sigmas[:1]))
     return Separable(in_shape, matrices, _spec(f"gaussian:{words}", boundary))
 
 
@@ -188,14 +188,14 @@ def motion_blur(
         if angle % 180:
             raise InputError(f"events of one spatial axis move along it: give angle=0, not {angle:g}")
         kernel = kernel.sum(0)
-        return Blur(in_shape, kernel, boundary, _spec(f"motion:{length:g}", boundary))
+        return Blur(in_shape, kernel, boundary, _spec(f"motion:{spelled(length)}", boundary))
     plane = tuple(a % space if -space <= a < space else -1 for a in axes)
     if len(plane) != 2 or plane[0] == plane[1] or min(plane) < 0:
         raise InputError(f"the plane of a motion is two different spatial axes of {space}, got {axes}")
     shape = [1] * space
     shape[plane[0]], shape[plane[1]] = kernel.shape
     kernel = (kernel if plane[0] < plane[1] else kernel.T).reshape(shape)
-    words = f"motion:{length:g}:angle={angle:g}"
+    words = f"motion:{spelled(length)}:angle={spelled(angle)}"
     if plane != (space - 2, space - 1):
         words += f":axes={plane[0]}x{plane[1]}"
     return Blur(in_shape, kernel, boundary, _spec(words, boundary))
@@ -276,6 +276,7 @@ def _parse(values: list[str], options: dict[str, str], in_shape: torch.Size) -> 
     if "bits" in options:
         shape = tuple(whole("shape", n) for n in options.get("shape", "").split("x"))
         return Blur(in_shape, kernels.unspell(options["bits"], shape), boundary)
+    no_values("blur", values, 2)
     kind = values[0] if values else options.get("file", "")
     value = values[1] if len(values) > 1 else ""
     if kind == "gaussian":

@@ -24,7 +24,7 @@ from oneprior.core import InputError, ShapeError
 from oneprior.operators.base import Operator
 from oneprior.operators.ct_geometry import Geometry, backprojection_places, default_detectors, projector
 from oneprior.operators.ill_conditioned import IllConditioned
-from oneprior.operators.words import Grammar, near, no_values, number, whole
+from oneprior.operators.words import Grammar, near, no_values, number, spelled, whole
 
 _VIEWS = 30
 
@@ -67,8 +67,8 @@ class CT(IllConditioned):
         matrix, norm = projector(self.geometry)
         self.matrix, self.scale = matrix.shared(), 1 / norm
         kind = "fan" if distance else "parallel"
-        self.spec = f"ct:{kind}:{views}:angles={first:g}..{last:g}:detectors={count}"
-        self.spec += f":distance={distance:g}" if distance else ""
+        self.spec = f"ct:{kind}:{views}:angles={spelled(first)}..{spelled(last)}:detectors={count}"
+        self.spec += f":distance={spelled(distance)}" if distance else ""
 
     def apply(self, x: Tensor) -> Tensor:
         y = self.matrix.apply_to(x.reshape(-1, self.matrix.shape[1]))
@@ -136,12 +136,15 @@ def _parse(values: list[str], options: dict[str, str], in_shape: torch.Size) -> 
         angles = _range(options["angles"]) if "angles" in options else None
     if kind != "fan" and "distance" in options:
         raise InputError(f"ct:{kind} has parallel rays and no distance; ct:fan:{views} has")
+    distance = number("distance", options.get("distance", "2")) if kind == "fan" else 0.0
+    if kind == "fan" and not distance:
+        raise InputError("the source of a fan is more than 1 half diagonal away, got distance=0; ct:parallel has none")
     return CT(
         in_shape,
         views,
         angles=angles,
         detectors=whole("detectors", options["detectors"]) if "detectors" in options else None,
-        distance=number("distance", options.get("distance", "2")) if kind == "fan" else 0.0,
+        distance=distance,
     )
 
 

@@ -48,12 +48,12 @@ class Geometry:
     distance: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.views < 1 or self.detectors < 1 or not self.last > self.first:
+        if self.views < 1 or self.detectors < 1 or not -math.inf < self.first < self.last < math.inf:
             raise InputError(
                 f"CT needs at least one view, one detector and a range of angles; got {self.views} views, "
                 f"{self.detectors} detectors, {self.first:g}..{self.last:g} degrees"
             )
-        if self.distance and not self.distance > 1:
+        if self.distance and not 1 < self.distance < math.inf:
             raise InputError(
                 f"the source of a fan lies outside of the picture: distance > 1 half diagonals, got {self.distance:g}"
             )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from oneprior.core import InputError
 from oneprior.operators.base import LinearOperator, Operator
-from oneprior.operators.words import Grammar
+from oneprior.operators.words import Grammar, no_values
 
 _POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
@@ -73,6 +73,7 @@ class Downsample(LinearOperator):
 
 
 def _parse(values: list[str], options: dict[str, str], in_shape: torch.Size) -> Operator:
+    no_values("downsample", values, 1)
     text = options.get("factor", values[0] if values else "")
     try:
         factors = [int(f) for f in text.split("x")]

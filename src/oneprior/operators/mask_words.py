@@ -10,7 +10,7 @@ from torch import Tensor
 from oneprior.core import InputError
 from oneprior.operators.base import Operator
 from oneprior.operators.mask import Mask, box_missing, random_missing, side_missing, unspell
-from oneprior.operators.words import Grammar, near, number, whole
+from oneprior.operators.words import Grammar, near, no_values, number, spelled, whole
 
 _SIDES = ("left", "right", "top", "bottom", "front", "back")
 
@@ -21,15 +21,16 @@ def _parse(values: list[str], options: dict[str, str], in_shape: torch.Size) -> 
         shape = tuple(whole("shape", n) for n in options.get("shape", "").split("x"))
         return Mask(unspell(options["bits"], shape), in_shape)
     kind = values[0] if values else options.get("file", "")
+    no_values(f"mask:{kind}", values, 2 if kind in ("box", "random") else 1)
     if kind in _SIDES:
         return Mask(side_missing(space, kind), in_shape, f"mask:{kind}")
     if kind == "box":
         size = number("size", options.get("size", values[1] if len(values) > 1 else "0.5"))
-        return Mask(box_missing(space, size), in_shape, f"mask:box:{size:g}")
+        return Mask(box_missing(space, size), in_shape, f"mask:box:{spelled(size)}")
     if kind == "random":
         fraction = number("fraction", options.get("fraction", values[1] if len(values) > 1 else "0.7"))
         seed = whole("seed", options.get("seed", "0"))
-        spec = f"mask:random:{fraction:g}:seed={seed}"
+        spec = f"mask:random:{spelled(fraction)}:seed={seed}"
         return Mask(random_missing(space, fraction, seed), in_shape, spec)
     if Path(kind).suffix or kind == options.get("file"):
         return Mask(_read_mask(kind, in_shape), in_shape)

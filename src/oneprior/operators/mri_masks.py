@@ -64,7 +64,7 @@ def equispaced_encodings(space: Space, acceleration: float, center: float = 0.08
 def _phase_axes(space: Space, acceleration: float, center: float) -> tuple[int, ...]:
     if not 2 <= len(space) <= 3:
         raise InputError(f"k-space masks are made for 2 or 3 spatial axes, and the event has {len(space)}")
-    if not acceleration >= 1 or not 0 <= center <= 1:
+    if not 1 <= acceleration < math.inf or not 0 <= center <= 1:
         raise InputError(
             f"k-space masks need an acceleration >= 1 and a centre between 0 and 1; got {acceleration:g}, {center:g}"
         )

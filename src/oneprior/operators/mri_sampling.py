@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from oneprior.core import InputError, ShapeError
+from oneprior.core import InputError
 from oneprior.operators.fourier import centred_fft, centred_ifft, coordinates
 
 
@@ -116,14 +116,3 @@ class Lines(Sampling):
 
     def adjoint(self, y: Tensor) -> Tensor:
         return y.reshape(-1, *self.space[:-1], self.matrix.shape[0]) @ self.matrix.conj().to(y.dtype)
-
-
-def fitted(tensor: Tensor, space: torch.Size, what: str) -> Tensor:
-    """`tensor`, known to have the picture's spatial shape at its end.
-
-    Raises:
-        ShapeError: where it has not.
-    """
-    if tuple(tensor.shape[-len(space) :]) != tuple(space):
-        raise ShapeError(what, tuple(tensor.shape), ("...", *space))
-    return tensor

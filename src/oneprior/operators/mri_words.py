@@ -19,7 +19,7 @@ from oneprior.operators.mri import MRI
 from oneprior.operators.mri_masks import equispaced_encodings, random_encodings
 from oneprior.operators.mri_sampling import Cartesian, Sampling
 from oneprior.operators.nufft import NonCartesian, spokes
-from oneprior.operators.words import Grammar, near, no_values, number, whole
+from oneprior.operators.words import Grammar, near, no_values, number, path_of, spelled, spelled_path, whole
 
 _CENTER = 0.08
 _OPTIONS = {
@@ -66,9 +66,12 @@ def _mask(kind: str, values: list[str], options: dict[str, str], space: tuple[in
         factor = number("the acceleration", values[1] if len(values) > 1 else "4")
         center = number("center", options.get("center", f"{_CENTER}"))
         if kind == "equispaced":
-            return equispaced_encodings(space, factor, center), f"mri:equispaced:{factor:g}:center={center:g}"
+            return equispaced_encodings(
+                space, factor, center
+            ), f"mri:equispaced:{spelled(factor)}:center={spelled(center)}"
         seed = whole("seed", options.get("seed", "0"))
-        return random_encodings(space, factor, center, seed), f"mri:random:{factor:g}:center={center:g}:seed={seed}"
+        words = f"mri:random:{spelled(factor)}:center={spelled(center)}:seed={seed}"
+        return random_encodings(space, factor, center, seed), words
     if kind == "bits":
         keep = unspell(options["bits"], tuple(whole("shape", n) for n in options.get("shape", "").split("x")))
     else:
@@ -108,11 +111,12 @@ def _parse(values: list[str], options: dict[str, str], in_shape: torch.Size) -> 
         coils = whole("coils", options["coils"])
         maps, words = birdcage(space, coils), f"{words}:coils={coils}"
     if "maps" in options:
-        path = Path(options["maps"]).expanduser().resolve()
-        maps, words = torch.from_numpy(_array(str(path), "coil map")), f"{words}:maps={path}"
+        path = path_of(options["maps"])
+        maps, words = torch.from_numpy(_array(str(path), "coil map")), f"{words}:maps={spelled_path(path)}"
     if "phase" in options:
-        path = Path(options["phase"]).expanduser().resolve()
-        phase, words = torch.from_numpy(_array(str(path), "phase map")).double(), f"{words}:phase={path}"
+        path = path_of(options["phase"])
+        phase = torch.from_numpy(_array(str(path), "phase map")).double()
+        words = f"{words}:phase={spelled_path(path)}"
     return MRI(in_shape, sampling, maps, phase, words)
 
 

@@ -38,7 +38,7 @@ class UncertainPage(UncertainOperator):
 
     Args:
         in_shape: (1 or 3, height, width).
-        fade: nominal loss of contrast, in [0, 1).
+        fade: nominal loss of contrast, in (0, 1).
         stains: how many stains.
         strength: nominal absorption at a stain's middle, in (0, 1).
         radius: nominal radius (deviation) of a stain, as a share of the page's shorter side.

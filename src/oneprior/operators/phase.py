@@ -19,7 +19,7 @@ from torch import Tensor
 
 from oneprior.core import InputError
 from oneprior.operators.base import Operator
-from oneprior.operators.words import Grammar, no_values, number
+from oneprior.operators.words import Grammar, no_values, number, spelled
 
 
 class PhaseRetrieval(Operator):
@@ -45,7 +45,7 @@ class PhaseRetrieval(Operator):
         self.oversampling = oversampling
         sides = [math.ceil(oversampling * side - 1e-9) for side in self.in_shape[1:]]
         self.out_shape = torch.Size([self.in_shape[0], *sides])
-        self.spec = f"phase:{oversampling:g}"
+        self.spec = f"phase:{spelled(oversampling)}"
 
     def apply(self, x: Tensor) -> Tensor:
         axes = tuple(range(2, x.dim()))

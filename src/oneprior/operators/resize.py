@@ -20,7 +20,7 @@ from torch import Tensor
 from oneprior.core import InputError
 from oneprior.operators.base import Operator
 from oneprior.operators.separable import Separable, band
-from oneprior.operators.words import Grammar
+from oneprior.operators.words import Grammar, no_values, spelled
 
 
 def bicubic(in_shape: torch.Size | tuple[int, ...], factor: float | Sequence[float]) -> Separable:
@@ -41,7 +41,7 @@ def bicubic(in_shape: torch.Size | tuple[int, ...], factor: float | Sequence[flo
             f"bicubic takes one factor >= 1 for each of 1 to 3 spatial axes; got {factor} for shape {tuple(shape)}"
         )
     matrices = [shrinking(n, max(1, int(n / f + 0.5))) for n, f in zip(shape[1:], factors, strict=True)]
-    words = "x".join(f"{f:g}" for f in (factors if len(set(factors)) > 1 else factors[:1]))
+    words = "x".join(spelled(f) for f in (factors if len(set(factors)) > 1 else factors[:1]))
     return Separable(shape, matrices, f"bicubic:{words}")
 
 
@@ -64,6 +64,7 @@ def _cubic(t: Tensor) -> Tensor:
 
 
 def _parse(values: list[str], options: dict[str, str], in_shape: torch.Size) -> Operator:
+    no_values("bicubic", values, 1)
     text = options.get("factor", values[0] if values else "")
     try:
         factors = [float(f) for f in text.split("x")]

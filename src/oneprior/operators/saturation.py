@@ -14,6 +14,8 @@ Malik 1997) are this instrument behind a gain.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -41,6 +43,10 @@ class Saturation(Operator):
         super().__init__()
         if not low < high or not 0 <= soft < 1:
             raise InputError(f"saturation needs LOW < HIGH and a soft in [0, 1); got {low:g}..{high:g}, soft {soft:g}")
+        if soft and not (math.isfinite(low) and math.isfinite(high)):
+            raise InputError(
+                f"soft corners are a share of high - low, which {low:g}..{high:g} has not: soft=0, or limits"
+            )
         self.in_shape = self.out_shape = torch.Size(in_shape)
         self.low, self.high, self.soft = low, high, soft
         self.spec = f"saturation:{low!r}..{high!r}" + (f":soft={soft!r}" if soft else "")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
 
 import torch
 
@@ -45,6 +47,23 @@ def number(name: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise InputError(f"{name} is a number, got {text!r}") from None
+
+
+def spelled(value: float) -> str:
+    """The shortest common writing of a number that reads back as the same number: 2, 0.08, 1.6666666666666667."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))
+
+
+def spelled_path(path: Path) -> str:
+    """A file's name as the value of an option: blanks and colons, which part words, are written %20 and %3A."""
+    return str(path).replace("%", "%25").replace(" ", "%20").replace(":", "%3A")
+
+
+def path_of(text: str) -> Path:
+    """The file that an option names, as it is or as `spelled_path` wrote it; absolute."""
+    plain = Path(text).expanduser()
+    return (plain if plain.is_file() else Path(unquote(text)).expanduser()).resolve()
 
 
 def whole(name: str, text: str) -> int:

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from oneprior import train
 from oneprior.core import AffineMap, IncompatiblePrior, InputError, Rows, ShapeError
+from oneprior.data import array_dataset
 from oneprior.inference import (
     DAPS,
     HMC,
@@ -84,6 +86,29 @@ def test_a_batch_of_rows_is_the_same_restoration():
     states = list(restore_iter(law(), given, samples=3, batch=2))
     assert [state.done for state in states] == [0.4, 0.8, 1.0, 1.0]
     assert [len(state.mean) for state in states] == [2, 2, 1, 5]
+
+
+def test_rows_of_other_noise_levels_change_nothing(tmp_path):
+    """A run's residual is integrated out of rows of one noise level; others beside it are worked on by themselves."""
+    X = Rows(64, seed=3).normal(1, 8, 8).mul(0.3).clamp(-1, 1)
+    run = train("vae", data=array_dataset(X), out=tmp_path / "vae", images=64, batch_size=32)
+    level = torch.tensor([0.2, 0.1, 0.2])
+    given = simulate(X[:3], "mask:left", level, Rows(3, seed=2), units=run.units)
+    together = restore(run, given, samples=3, aim="fast")
+    assert "residual" not in together.diagnostics
+    for k in range(3):
+        alone = restore(run, given.take([k]), samples=3, aim="fast", rows=Rows([k]).stream("restore"))
+        assert torch.allclose(together.draws[:, k], alone.draws[:, 0], atol=1e-3)
+        assert torch.allclose(together.diagnostics["misfit"][k], alone.diagnostics["misfit"][0], atol=1e-3)
+
+
+def test_a_draw_is_judged_by_its_own_instrument():
+    x = law().sample(Rows(6, seed=1))
+    given = simulate(x, parse_operator("bias:0.5:order=1:seed=1", SHAPE), 0.05, Rows(6, seed=2))
+    result = restore(law(), given.y, "unknown-bias:0.5:order=1", 0.05, samples=3)
+    operator, theta = given.told("unknown-bias:0.5:order=1").operator, result.diagnostics["theta"]
+    gap = (given.y - operator.evaluate(result.draws[0], theta[0])) / 0.05
+    assert torch.allclose(result.diagnostics["misfit_draw"], gap.square().flatten(1).mean(1).sqrt(), atol=1e-3)
 
 
 def test_the_iterator_ends_with_the_result():
@@ -214,6 +239,10 @@ def test_mistakes_are_told():
         restore(law(), given, condition={"label": torch.tensor([1])})
     with pytest.raises(IncompatiblePrior, match="needs noise"):
         restore(push(StandardNormal(SHAPE), torch.tanh, SHAPE), measurement(noise=0))
+    with pytest.raises(InputError, match="no rows"):
+        restore(law(), torch.zeros(0, *SHAPE), "identity", 0.1)
+    with pytest.raises(InputError, match="at least 1; got 0"):
+        restore(law(), given, batch=0)
     y = torch.zeros(1, *SHAPE)
     with pytest.raises(IncompatiblePrior, match="no method restores a GaussianMixturePrior"):
         choose(bayes(mixture(), GaussianLikelihood(y, parse_operator("identity", SHAPE), 0.0).pullback(torch.tanh)))

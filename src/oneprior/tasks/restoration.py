@@ -35,7 +35,7 @@ from oneprior.tasks.methods import Aim, Guide, choose
 from oneprior.tasks.seen import as_found, limits, placed, smoothed
 from oneprior.tasks.tiling import covering, event_shape_of, larger
 from oneprior.training.numerics import quick
-from oneprior.training.run import Run
+from oneprior.training.run import RESIDUAL, Run
 
 _P = ParamSpec("_P")
 
@@ -154,15 +154,16 @@ def restore_iter(
     if isinstance(prior, Run):
         condition = prior.told(condition)
     parts: list[Restoration] = []
-    for start in range(0, n, size := batch or n):
-        part = slice(start, start + size)
+    shares, behind = _shares(prior, measurement, batch, residual), 0
+    for part in shares:
         state, given, told = None, measurement.take(part), _part_of(condition, part, n)
         for state in _iterate(prior, given, rows.take(part), samples, (aim, method, guide), told, (residual, overlap)):
-            yield replace(state, done=(start + state.done * len(given)) / n)
+            yield replace(state, done=(behind + state.done * len(given)) / n)
+        behind += len(given)
         if state is not None:
             parts.append(state)
     if len(parts) > 1:
-        yield _joined(parts, measurement)
+        yield _joined(parts, measurement, torch.cat(shares).argsort())
 
 
 def _finished(states: Callable[_P, Iterator[Restoration]]) -> Callable[_P, Restoration]:
@@ -267,8 +268,8 @@ def _restoration(
     measurement, likened = measurements
     units = measurement.units
     draws, mean, std = units.to_units(state.x), units.to_units(state.mean()), state.std() * units.scale
-    seen = as_found(likened, state.diagnostics)
-    fit = {"misfit": seen.misfit(mean), "misfit_draw": seen.misfit(draws[0]), **about}
+    seen, first = (as_found(likened, state.diagnostics, draw) for draw in (None, 0))
+    fit = {"misfit": seen.misfit(mean), "misfit_draw": first.misfit(draws[0]), **about}
     if ends is not None:
         draws, mean = draws.clamp(*ends), mean.clamp(*ends)
         std = draws.std(0) if state.spread is None and len(draws) > 1 else std
@@ -344,28 +345,47 @@ def _rows(measurement: Measurement, seed: int, rows: Rows | None) -> Rows:
     return Rows(len(measurement), seed=seed).stream("restore") if rows is None else rows
 
 
-def _part_of(condition: Mapping[str, Any] | None, part: slice, n: int) -> Mapping[str, Any] | None:
+def _shares(prior: Prior | Tilted | Run, measurement: Measurement, batch: int | None, residual: bool) -> list[Tensor]:
+    """The rows that are worked on together, `batch` at most. A run's residual is integrated out (`Residue.serves`), and
+    an instrument that rounds replaced (`smoothed`), for one noise level at a time: a row's law does not depend on the
+    levels of the rows beside it. (Conditions that are bound to a given prior keep all rows together.)"""
+    if not len(measurement):
+        raise InputError("there is nothing to restore: the measurement has no rows")
+    if batch is not None and batch < 1:
+        raise InputError(f"batch is the number of rows worked on at once, at least 1; got {batch}")
+    level, groups = measurement.noise.noise_level, [torch.arange(len(measurement))]
+    if isinstance(prior, Run) and isinstance(level, Tensor) and level.dim() == 1:
+        own = residual and (prior.path / RESIDUAL).exists()
+        if own or measurement.operator.surrogate(float(level.max())) is not None:
+            groups = [(level.cpu() == one).nonzero().flatten() for one in level.cpu().unique()]
+    return [part for group in groups for part in group.split(batch or len(measurement))]
+
+
+def _part_of(condition: Mapping[str, Any] | None, part: Tensor, n: int) -> Mapping[str, Any] | None:
     """The rows of a condition that belong to a batch; what is one for all stays."""
     if condition is None:
         return None
     return {k: v[part] if isinstance(v, Tensor) and v.dim() and len(v) == n else v for k, v in condition.items()}
 
 
-def _joined(parts: list[Restoration], measurement: Measurement) -> Restoration:
-    """Batches of rows as one restoration; diagnostics of rows are laid end to end."""
-    if len(parts) == 1:
-        return parts[0]
+def _joined(parts: list[Restoration], measurement: Measurement, order: Tensor) -> Restoration:
+    """Batches of rows as one restoration, in the order of the measurement; so are the diagnostics of rows."""
+
+    def whole(pieces: list[Tensor], along: int = 0) -> Tensor:
+        return torch.cat(pieces, along).index_select(along, order.to(pieces[0].device))
+
     diagnostics = {}
     for key, value in parts[0].diagnostics.items():
         rowwise = isinstance(value, Tensor) and value.dim()
         along = 1 if key == "theta" else 0  # draws come first there
-        diagnostics[key] = torch.cat([p.diagnostics[key] for p in parts], along) if rowwise else value
+        diagnostics[key] = whole([p.diagnostics[key] for p in parts], along) if rowwise else value
     return replace(
         parts[0],
-        draws=torch.cat([p.draws for p in parts], dim=1),
-        mean=torch.cat([p.mean for p in parts]),
-        std=torch.cat([p.std for p in parts]),
+        draws=whole([p.draws for p in parts], 1),
+        mean=whole([p.mean for p in parts]),
+        std=whole([p.std for p in parts]),
         measurement=placed(measurement, parts[0].draws.device),
+        exact=all(p.exact for p in parts),
         network_calls=sum(p.network_calls for p in parts),
         seconds=sum(p.seconds for p in parts),
         diagnostics=diagnostics,

@@ -45,9 +45,11 @@ def smoothed(measurement: Measurement) -> Measurement:
     return replace(measurement, y=smooth(measurement.y), operator=smooth, noise=GaussianNoise(1.0))
 
 
-def as_found(measurement: Measurement, found: Mapping[str, Any]) -> Measurement:
-    """The measurement as made by the instrument that was found, where some of its numbers were unknown."""
+def as_found(measurement: Measurement, found: Mapping[str, Any], draw: int | None = None) -> Measurement:
+    """The measurement as made by the instrument that was found, where some of its numbers were unknown: that of one
+    draw, which belongs to the event of that draw, or their mean."""
     operator = measurement.operator
     if isinstance(operator, UncertainOperator) and "theta" in found:
-        return replace(measurement, operator=operator.at(found["theta"].mean(0)))
+        theta = found["theta"]
+        return replace(measurement, operator=operator.at(theta.mean(0) if draw is None else theta[draw]))
     return measurement

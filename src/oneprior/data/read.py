@@ -92,6 +92,8 @@ def read_events(
     colours = dims == 2 and values.ndim == 3 and values.shape[-1] in (3, 4) and min(values.shape[:-1]) > 4
     channels = values.ndim == dims + 1 and wanted != 1 and wanted in (values.shape[0], values.shape[-1])
     several = values.ndim > dims and not colours and not channels
+    if values.ndim == dims + several:  # no channels: few pixels along an axis are not to be taken for them
+        values, several = values[:, None] if several else values[None, None], True
     rows = range(min(len(values), most or len(values))) if several else (None,)
     value_range, plan = options.pop("value_range", None), _plan(**options)
     read = [_planned(_row(path, values, row), plan, value_range) for row in rows]

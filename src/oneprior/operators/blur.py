@@ -15,6 +15,7 @@ circular ones always: there the FFT diagonalises A, and the pseudo-inverse is a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal, get_args
 
 import torch
@@ -87,9 +88,13 @@ class Blur(LinearOperator):
         if self.boundary == "circular":
             return self._divided(y)
         if self.in_shape.numel() <= _FACTORED:
-            inverse = torch.linalg.pinv(self.dense(device=y.device), rtol=1e-12)
-            return (y.flatten(1).double() @ inverse.T).reshape(y.shape).to(y)
+            return (y.flatten(1).double() @ self._inverse.to(y.device).T).reshape(y.shape).to(y)
         return super().pinv(y)
+
+    @cached_property
+    def _inverse(self) -> Tensor:
+        """A^+, (in, out), float64; made once, since guided methods ask for it in every step."""
+        return torch.linalg.pinv(self.dense(device=self.kernel.device), rtol=1e-12)
 
     def _divided(self, y: Tensor) -> Tensor:
         space = self.in_shape[1:]

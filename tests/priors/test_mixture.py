@@ -207,3 +207,10 @@ def test_a_nonlinear_operator_is_refused():
     likelihood = GaussianLikelihood(y, parse_operator("identity", SHAPE), 0.1).pullback(torch.tanh)
     with pytest.raises(IncompatiblePrior, match="linear operator"):
         mixture().posterior(likelihood)
+
+
+def test_a_level_for_each_entry_is_refused():
+    y = torch.zeros(1, *SHAPE, dtype=torch.float64)
+    likelihood = GaussianLikelihood(y, parse_operator("identity", SHAPE), torch.full_like(y, 0.1))
+    with pytest.raises(IncompatiblePrior, match="one noise level for all entries"):
+        mixture().posterior(likelihood)

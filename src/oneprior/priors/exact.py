@@ -71,12 +71,14 @@ class GaussianPosterior(ExactPosterior):
         likelihood: linear, Gaussian; its n rows are the problems. Noise level 0 is the limit of small noise.
 
     Raises:
-        IncompatiblePrior: for a likelihood that is not linear.
+        IncompatiblePrior: for a likelihood that is not linear, or has a noise level for each entry.
     """
 
     def __init__(self, prior: LowRankGaussian, likelihood: GaussianLikelihood) -> None:
         if not likelihood.linear:
             raise IncompatiblePrior("a closed-form posterior needs a linear operator; use a sampler of the noise road")
+        if not likelihood.white:
+            raise IncompatiblePrior("a closed-form posterior needs one noise level for all entries of a row; use HMC")
         self.n, self.event_shape = likelihood.rows, prior.event_shape
         self._dtype = likelihood.y.real.dtype
         self.prior = prior.to(torch.float64)

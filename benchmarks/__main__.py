@@ -28,6 +28,7 @@ NAMES = (
     "posterior_ratios",
     "posterior_bias",
     "restoration",
+    "restore_speed",
     "specifications",
     "diagnosis",
     "pages",

@@ -80,6 +80,13 @@ def test_smc_is_exact_as_particles_grow():
     assert (found.diagnostics["ancestors"] > 20).all()
 
 
+def test_no_particle_is_two_draws():
+    """Intervals between order statistics are of draws that all differ."""
+    law, likelihood = linear(1)
+    found = AnnealedSMC(particles=8)(bayes(law, likelihood), 19, Rows(1, seed=2))
+    assert len(found.x[:, 0].unique(dim=0)) == 19
+
+
 @pytest.mark.parametrize("differentiable", [True, False])
 def test_smc_keeps_the_weights_of_two_modes(differentiable):
     """|u| is measured, and its sign through a weak second number, so that both modes have known mass."""
@@ -208,6 +215,7 @@ def test_settings_are_checked_and_published_ones_stand():
         lambda: AnnealedSMC(particles=1),
         lambda: Variational(family="full"),
         lambda: Variational(samples=3),
+        lambda: Variational(bound=1),
         lambda: HMC(metric="mass"),
     ):
         with pytest.raises(InputError):

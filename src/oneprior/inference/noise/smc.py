@@ -46,7 +46,7 @@ class AnnealedSMC(Sampler):
     """Particles of all rows at once, each row with its own temperatures and steps.
 
     Args:
-        particles: of each row.
+        particles: of each row; as many as draws where more of these are asked for, so that no draw is there twice.
         moves: paths (or ten times as many steps of the walk) at each stage.
         leapfrog: mean number of leapfrog steps of a path.
         share: what the effective number of particles falls to at each stage, between 0 and 1.
@@ -77,17 +77,17 @@ class AnnealedSMC(Sampler):
     def iterate(self, posterior: Posterior, draws: int, rows: Rows) -> Iterator[Draws]:
         target, n = Target(posterior), posterior.n
         streams = rows.to(target.device)
-        own, many = streams.stream("stages"), streams.repeat(self.particles)
-        swarm = _Swarm(target, many, self.particles, self.leapfrog)
-        order = own.uniform(self.particles).argsort(1).T  # which particles are shown, (particles, n)
-        shown = order[torch.arange(draws, device=order.device) % self.particles]
+        particles = max(self.particles, draws)
+        own, many = streams.stream("stages"), streams.repeat(particles)
+        swarm = _Swarm(target, many, particles, self.leapfrog)
+        shown = own.uniform(particles).argsort(1).T[:draws]  # which particles are the draws, (draws, n)
         beta = torch.zeros(n, dtype=torch.float64, device=target.device)
         log_evidence = torch.zeros_like(beta)
         for stage in range(_STAGES):
             swarm.stage = stage + 1
-            level = swarm.level.reshape(self.particles, n).double()
+            level = swarm.level.reshape(particles, n).double()
             rise = _rise(level, 1 - beta, self.share)
-            log_evidence = log_evidence + (rise * level).logsumexp(0) - math.log(self.particles)
+            log_evidence = log_evidence + (rise * level).logsumexp(0) - math.log(particles)
             running = beta < 1
             swarm.select(_systematic((rise * level).softmax(0), own.uniform(dtype=torch.float64)), running)
             beta = torch.where(rise >= 1 - beta, 1.0, beta + rise)

@@ -57,7 +57,7 @@ class Variational(Sampler):
         samples: of q at each step, in pairs xi, -xi; even.
         rate: of Adam at the start, in units of the starting width.
         start: "laplace" (a mode and its curvature) or "prior".
-        bound: samples behind the bound that is returned.
+        bound: samples behind the bound that is returned; at least 2, for its error.
 
     Source: Kingma and Welling 2014; Roeder, Wu, Duvenaud 2017; Ong, Nott, Smith 2018 for low-rank families.
     """
@@ -77,8 +77,10 @@ class Variational(Sampler):
             raise InputError(
                 f"family is mean-field or low-rank, start laplace or prior; got {self.family}, {self.start}"
             )
-        if min(self.rank, self.steps, self.bound) < 1 or self.samples < 2 or self.samples % 2 or not self.rate > 0:
-            raise InputError("variational needs rank, steps and bound >= 1, an even number of samples, and rate > 0")
+        if min(self.rank, self.steps, self.bound - 1) < 1 or self.samples < 2 or self.samples % 2 or not self.rate > 0:
+            raise InputError(
+                "variational needs rank and steps >= 1, bound >= 2, an even number of samples, and rate > 0"
+            )
 
     @classmethod
     def published(cls) -> Self:

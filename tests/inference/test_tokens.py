@@ -373,6 +373,18 @@ def test_divergence_names_the_rows(sampler):
         sampler(problem(2, tilt=Reward(cliff)), 2, Rows(2))
 
 
+@pytest.mark.parametrize("noise", [1e-2, 1e-3, 1e-5])
+def test_little_noise_is_not_lost_in_rounding(noise):
+    """The sums ahead are 1e10 noise variances then, and the 1 of the noise itself is below their rounding."""
+    weight = Rows(1, seed=8).normal(4 * K, 100)[0]
+    prior = Pushforward(
+        law(), lambda event: (event.flatten(1) @ weight).reshape(-1, 1, 10, 10), torch.Size((1, 10, 10))
+    )
+    y, operator = prior.sample(Rows(2, seed=3)), parse_operator("identity", (1, 10, 10))
+    draws = Lookahead(rounds=3, warmup=1, thin=1)(bayes(prior, GaussianLikelihood(y, operator, noise)), 8, Rows(2))
+    assert torch.equal(draws.x, y.expand_as(draws.x))
+
+
 def test_neighbours_are_ordered_by_distance():
     order = neighbours((3, 3))
     assert order[4, 0] == 4

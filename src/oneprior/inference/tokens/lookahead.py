@@ -253,7 +253,11 @@ def lookahead(model: Model, marginal: Tensor, variance: Tensor) -> tuple[Tensor,
     spread = weighed @ model.change.mT - mean[..., None] * mean[..., None, :]
     later, coming = _after(spread), _after(mean)
     identity = torch.eye(later.shape[-1], device=later.device)
-    factor = torch.linalg.cholesky(later + variance[:, None, None, None].float() * identity)
+    whole = later + variance[:, None, None, None].float() * identity
+    # Under very little noise the 1 is below the rounding of the sum; what is lost there is taken for noise.
+    lost = 1e-5 * later.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None] * identity
+    factor, failed = torch.linalg.cholesky_ex(whole)
+    factor = torch.where(failed[..., None, None] > 0, torch.linalg.cholesky_ex(whole + lost)[0], factor)
     return factor, torch.linalg.solve_triangular(factor, model.change, upper=False), coming
 
 

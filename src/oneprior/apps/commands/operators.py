@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from dataclasses import dataclass
 
 from oneprior.apps import screen
 from oneprior.apps.command import Command, Outcome
+
+_STEP = "    "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,14 +20,12 @@ class Operators(Command):
         from oneprior.likelihoods.noise_words import noise_grammar
         from oneprior.operators.grammar import grammar
 
-        for entries, head in (
-            (grammar(), ("--operator", "what it does")),
-            (noise_grammar(), ("--noise", "what it means")),
-        ):
-            rows = [
-                ("\n".join(entry.usage), f"{entry.meaning} For example {', '.join(entry.examples)}.")
-                for entry in entries
-            ]
-            screen.table(rows, head=head)
+        width = min(shutil.get_terminal_size().columns, 120)
+        for name, entries in (("--operator", grammar()), ("--noise", noise_grammar())):
+            screen.say(f"{name}\n")
+            for entry in entries:
+                words = f"{entry.meaning} For example {', '.join(entry.examples)}."
+                said = textwrap.fill(words, width, initial_indent=_STEP * 2, subsequent_indent=_STEP * 2)
+                screen.say("\n".join([*(_STEP + usage for usage in entry.usage), said, ""]))
         screen.say("name:value:key=value; several --operator are applied from left to right.")
         return Outcome()

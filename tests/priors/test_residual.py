@@ -8,6 +8,7 @@ from oneprior.inference import HMC, ClosedForm, bayes
 from oneprior.laws import check_operator, check_prior
 from oneprior.likelihoods import GaussianLikelihood
 from oneprior.operators import Affine, Matrix, Operator, compose, parse_operator
+from oneprior.priors import linear_gaussian
 from oneprior.priors import residual as module
 from oneprior.priors.base import StandardNormal
 from oneprior.priors.gaussian import LowRankGaussian
@@ -90,9 +91,33 @@ def test_the_whitener_whitens(words, limit, monkeypatch):
     M = A @ dense(e) @ A.T + 0.01 * torch.eye(len(A)).double()
     unit = F.dense() @ M @ F.dense().T
     exact = words != "matrix" or limit == 4096
-    assert (unit - torch.eye(len(A)).double()).abs().max() < (1e-6 if exact else 1.0)
-    if exact:
-        assert F.log_volume == pytest.approx(float(-0.5 * torch.logdet(M)), abs=1e-6)
+    assert (unit - torch.eye(len(A)).double()).abs().max() < (1e-6 if exact else 2e-3)
+    assert F.log_volume == pytest.approx(float(-0.5 * torch.logdet(M)), abs=1e-6 if exact else 0.6)
+
+
+@pytest.mark.parametrize(
+    ("words", "noise"),
+    [("blur:gaussian:1", 0.3), ("mri:random:2:coils=3", 0.3), ("blur:motion:3 bicubic:2", 0.1), ("blur:gaussian:1", 0)],
+)
+def test_many_measurements_are_whitened_by_a_series(words, noise, monkeypatch):
+    """In every direction, not on average: low frequencies of a blur pass in full, high ones hardly."""
+    shape = (1, 7, 8)
+    basis = torch.linalg.qr(Rows(56).normal(2, dtype=torch.float64))[0]
+    law = LowRankGaussian(torch.zeros(shape).double(), basis, torch.tensor([0.5, 0.2]).double(), 0.1)
+    operator = parse_operator(words, shape)
+    y = operator(Rows(1).normal(*shape, dtype=torch.float64))
+    A = operator.dense()
+    A = torch.cat([A.real, A.imag], 1).reshape(-1, 56) if A.is_complex() else A
+    M = A @ ((law.basis * law.variances) @ law.basis.T + 0.1 * torch.eye(56)) @ A.T + noise**2 * torch.eye(len(A))
+    monkeypatch.setattr(module, "DENSE_LIMIT", 1)
+    monkeypatch.setattr(linear_gaussian, "DENSE_LIMIT", 1)
+    F = Whitener(law, GaussianLikelihood(y, operator, noise))
+    assert F.series is not None
+    spectrum = torch.linalg.eigvalsh(F.dense() @ M @ F.dense().T)
+    assert float(spectrum.max()) < 1.003  # never surer than it may be
+    if noise:
+        check_operator(F)
+        assert float(spectrum.min()) > 0.997
 
 
 def test_noise_road_over_both_for_evidence_that_cannot_be_integrated():

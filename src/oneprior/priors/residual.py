@@ -18,6 +18,8 @@ every method takes.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +29,7 @@ from oneprior.core import Rows
 from oneprior.likelihoods.gaussian import GaussianLikelihood
 from oneprior.operators.base import LinearOperator
 from oneprior.operators.compose import compose
+from oneprior.operators.spectral_norm import largest_singular_value
 from oneprior.priors.base import NoisePrior, Prior
 from oneprior.priors.exact import GaussianPosterior
 from oneprior.priors.gaussian import LowRankGaussian
@@ -199,9 +202,10 @@ class Whitener(LinearOperator):
     """F with F M F' = I, M = A S A' + sigma^2 I over the m reals of a measurement, (m,) -> (m,).
 
     With D the part of M that is no low rank, s A A' + sigma^2 I: where A A' is diagonal, or there are more than 4,096
-    measurements, D is (taken to be) diagonal and F = (I + V V')^(-1/2) D^(-1/2) with V = D^(-1/2) A B v^(1/2); else F
-    is the inverse of M's Cholesky factor. Beyond 4,096 measurements of an operator whose A A' is not diagonal, its
-    diagonal is put in its place: an approximation, which touches only the noise part of e.
+    measurements, F = (I + V V')^(-1/2) D^(-1/2) with V = D^(-1/2) A B v^(1/2); else F is the inverse of M's Cholesky
+    factor. Beyond 4,096 measurements of an operator whose A A' is not diagonal, D^(-1/2) is a polynomial in A A'
+    (`InverseRoot`), good to 1e-3, and the volume an estimate. (The diagonal of A A' in its place, which is cheaper,
+    takes the low frequencies of a blur for ten times as sure as they are.)
     """
 
     def __init__(self, law: LowRankGaussian, likelihood: GaussianLikelihood) -> None:
@@ -216,6 +220,7 @@ class Whitener(LinearOperator):
         scaled = instrument.seen * law.variances.sqrt()[:, None]  # (q, m)
         self.dtype, self.whole = torch.float64, None
         self.root = self.vectors = self.values = torch.zeros(0)
+        self.series: InverseRoot | None = None
         if instrument.dense is not None and m <= DENSE_LIMIT:
             M = scaled.T @ scaled + law.noise_variance * instrument.dense
             M.diagonal().add_(noise + 1e-12 * M.diagonal().mean())
@@ -223,29 +228,89 @@ class Whitener(LinearOperator):
             self.whole = torch.linalg.solve_triangular(factor, torch.eye(m).to(factor), upper=False)
             self.log_volume = float(-factor.diagonal().log().sum())
             return
-        gram = instrument.gram if instrument.gram is not None else _diagonal_of(instrument)
-        self.root = (law.noise_variance * gram + noise).clamp_min(1e-30).rsqrt()  # D^(-1/2)
-        V = scaled * self.root
+        if instrument.gram is None:
+            self.series = InverseRoot(instrument, float(law.noise_variance), float(noise))
+            log_root = self.series.log_volume
+        else:
+            self.root = (law.noise_variance * instrument.gram + noise).clamp_min(1e-30).rsqrt()  # D^(-1/2)
+            log_root = float(self.root.log().sum())
+        V = self._whitened(scaled)
         values, vectors = torch.linalg.eigh(V @ V.T)  # V V' = Q values Q', Q = V' vectors / sqrt(values)
         keep = values > 1e-12 * values.max().clamp_min(1e-30) if len(values) else values.bool()
         values, vectors = values[keep], vectors[:, keep]
         self.vectors = V.T @ vectors * values.rsqrt()
         self.values = (1 + values).rsqrt() - 1
-        self.log_volume = float(self.root.log().sum() - 0.5 * values.log1p().sum())
+        self.log_volume = log_root - 0.5 * float(values.log1p().sum())
+
+    def _whitened(self, x: Tensor) -> Tensor:
+        """D^(-1/2) x, symmetric."""
+        return x * self.root.to(x) if self.series is None else self.series(x)
 
     def apply(self, x: Tensor) -> Tensor:
         if self.whole is not None:
             return x @ self.whole.to(x).T
-        x = x * self.root.to(x)
-        Q = self.vectors.to(x)
+        x, Q = self._whitened(x), self.vectors.to(x)
         return x + ((x @ Q) * self.values.to(x)) @ Q.T
 
     def adjoint(self, y: Tensor) -> Tensor:
         if self.whole is not None:
             return y @ self.whole.to(y)
         Q = self.vectors.to(y)
-        y = y + ((y @ Q) * self.values.to(y)) @ Q.T
-        return y * self.root.to(y)
+        return self._whitened(y + ((y @ Q) * self.values.to(y)) @ Q.T)
+
+
+class InverseRoot:
+    """D^(-1/2) for D = s A A' + sigma^2 I, as a polynomial in A A': Chebyshev's series of x^(-1/2) over the spectrum.
+
+    It has about 4 sqrt(k) terms, k = 1 + s |A|^2 / sigma^2: few where the noise and what the decoder leaves out are
+    alike. Noise below 3 % of sqrt(s) |A| counts as that much, which keeps k near 1,000 and errs to the wide side.
+
+    Args:
+        instrument: A.
+        rest: s.
+        noise: sigma^2.
+
+    Attributes:
+        log_volume: log det D^(-1/2) by 16 sign vectors (Hutchinson 1990).
+
+    Source: Trefethen 2013, chapters 3 and 8, for the series and its rate.
+    """
+
+    def __init__(self, instrument: Instrument, rest: float, noise: float) -> None:
+        self.instrument, self.rest = instrument, rest
+        start = Rows(1, stream="norm").normal(len(instrument.basis), dtype=torch.float64).to(instrument.basis.device)
+        norm = largest_singular_value(lambda v: instrument.adjoint(instrument.forward(v)), start)
+        top = max(1.05 * rest * norm**2, 1e-30)
+        self.noise = max(noise, 1e-3 * top)
+        self.middle, self.reach = self.noise + top / 2, top / 2
+        self.terms, logs = self._terms(lambda x: x.rsqrt()), self._terms(torch.log)
+        signs = Rows(16, stream="diagonal").uniform(instrument.size, dtype=torch.float64).sub(0.5).sign()
+        parts = signs.to(start.device).split(8)
+        self.log_volume = -0.5 * float(sum((part * self._sum(logs, part)).sum() for part in parts)) / len(signs)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """D^(-1/2) x; (N, m) -> (N, m)."""
+        return self._sum(self.terms, x)
+
+    def _terms(self, f: Callable[[Tensor], Tensor], nodes: int = 512) -> list[float]:
+        """Coefficients of f's series over [sigma^2, sigma^2 + s |A|^2], as many as count."""
+        angle = math.pi * (torch.arange(nodes, dtype=torch.float64) + 0.5) / nodes
+        values = f(self.middle + self.reach * angle.cos())
+        terms = 2 / nodes * (torch.arange(nodes, dtype=torch.float64)[:, None] * angle).cos() @ values
+        terms[0] /= 2
+        return terms[: 1 + int((terms.abs() > 3e-4 * values.abs().min()).nonzero().max())].tolist()
+
+    def _sum(self, terms: list[float], x: Tensor) -> Tensor:
+        """The series at D, times x, by Clenshaw's recurrence."""
+        last = before = torch.zeros_like(x)
+        for term in terms[:0:-1]:
+            last, before = term * x + 2 * self._step(last) - before, last
+        return terms[0] * x + self._step(last) - before
+
+    def _step(self, x: Tensor) -> Tensor:
+        """D x, with the spectrum moved to [-1, 1]."""
+        spread = self.rest * self.instrument.forward(self.instrument.adjoint(x))
+        return (spread + (self.noise - self.middle) * x) / self.reach
 
 
 class _Real(LinearOperator):
@@ -266,11 +331,3 @@ class _Real(LinearOperator):
         if self.complex:
             return self.operator.adjoint(torch.view_as_complex(y.reshape(*shape, 2).contiguous()))
         return self.operator.adjoint(y.reshape(shape))
-
-
-def _diagonal_of(instrument: Instrument, chunk: int = 64) -> Tensor:
-    """The diagonal of A A', estimated by 64 sign vectors (Bekas, Kokiopoulou and Saad 2007)."""
-    m = instrument.size
-    signs = Rows(chunk, seed=0, stream="diagonal").uniform(m, dtype=torch.float64).sub(0.5).sign()
-    signs = signs.to(instrument.basis.device)
-    return (signs * instrument.forward(instrument.adjoint(signs))).mean(0).clamp_min(0.0)

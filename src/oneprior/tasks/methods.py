@@ -176,6 +176,12 @@ def choose(
     return posterior, sampler
 
 
+def on_surface(method: str | Sampler | None) -> bool:
+    """Whether a method works on the decoder's surface alone, as its paper does, and takes no residual."""
+    sampler = _named(method) if isinstance(method, str) else method
+    return isinstance(sampler, BRGM | BRGMVariational)
+
+
 def _named(words: str) -> Sampler:
     """The method of "daps" or "daps:published"."""
     name, colon, settings = words.partition(":")

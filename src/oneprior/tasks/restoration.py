@@ -31,7 +31,7 @@ from oneprior.priors.pushforward import Tilted
 from oneprior.priors.residual import ResidualPrior, Residue
 from oneprior.tasks.familiarity import doubt, strangeness
 from oneprior.tasks.measurement import Measurement, measured
-from oneprior.tasks.methods import Aim, Guide, choose
+from oneprior.tasks.methods import Aim, Guide, choose, on_surface
 from oneprior.tasks.seen import as_found, limits, placed, smoothed
 from oneprior.tasks.tiling import covering, event_shape_of, larger
 from oneprior.training.numerics import quick
@@ -214,7 +214,8 @@ def _iterate(
     residual, overlap = law
     if isinstance(prior, Run):
         ends, moments = limits(prior, measurement), prior.moments()
-        prior = prior.whole_prior(condition) if residual else prior.prior(condition)
+        whole = residual and not on_surface(choice[1])
+        prior = prior.whole_prior(condition) if whole else prior.prior(condition)
     elif condition:
         raise InputError("a condition is bound when a prior is made: give the run, or run.prior(condition)")
     base = prior.base if isinstance(prior, Tilted) else prior

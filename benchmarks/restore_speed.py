@@ -65,6 +65,8 @@ def run(options: Options) -> None:
             note = f"images per second of one batch of {images} over one image at a time, {device}, {threads} threads"
             target = (">=", 5.0) if threads == (1 if device == "cuda" else options.threads) else None
             figures[f"{name}_batch_over_images_{threads}_threads"] = Figure(ratio, error, target, note)
+            note = "the same over one draw at a time, which is how the published programs run"
+            figures[f"{name}_batch_over_draws_{threads}_threads"] = Figure(line["batch over draws"], None, None, note)
         peaks = memory(path, name, images, draws, options)
         for (count, chunk), peak in peaks.items():
             figures[f"{name}_peak_MB_{count}_images_chunk_{chunk}"] = Figure(peak, note="above what was held before")
@@ -134,8 +136,9 @@ def timed(work: Callable[[], object]) -> float:
 def _network_share(run: Run, seconds: float, draws: int, method: Sampler | None) -> float | None:
     """The share of a batch's time that its calls of the denoiser take on their own."""
     from oneprior.priors.diffusion.schedule import DenoisingPrior
+    from oneprior.training.numerics import quick
 
-    prior = run.prior()
+    prior = quick(run.prior())  # as `restore` calls it
     if not isinstance(prior, DenoisingPrior) or not isinstance(method, DAPS):
         return None
     n = 50 * draws

@@ -13,6 +13,7 @@ from oneprior.inference import (
     EllipticalSlice,
     IsotropicCovariance,
     Variational,
+    affine_rows,
     bayes,
     exact_posterior,
 )
@@ -253,14 +254,30 @@ def test_the_table_of_blind_methods():
 
 def test_images_belong_to_the_instruments_of_their_draws():
     """Particles and descents move all draws from state to state, and the images with them."""
-    law = gaussian(mean=1.0, variance=0.0001, entries=32)  # x is known, and so is the gain, from y
-    likelihood = measured(law, Gain((1, 32)), 0.01, n=3)
-    for inner in (AnnealedSMC(particles=32), Variational(steps=60)):
+    law = gaussian(mean=1.0, variance=0.0001, entries=8)  # x is known, and so is the gain, from y
+    likelihood = measured(law, Gain((1, 8)), 0.01, n=3)
+    for inner in (AnnealedSMC(particles=16), Variational(steps=52)):
         draws = BlindGaussian(inner)(bayes(law, likelihood), 8, Rows(3, seed=4))
         theta = draws.diagnostics["theta"]
         seen = (0.5 * theta).exp() * draws.x.flatten(2).mean(2, keepdim=True)
-        assert draws.x.shape == (8, 3, 1, 32)
+        assert draws.x.shape == (8, 3, 1, 8)
         assert float((seen - likelihood.y.flatten(1).mean(1)[:, None]).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("sampler", [BlindDAPS(steps=2, moves=1), BlindGaussian(EllipticalSlice(2, warmup=2, thin=1))])
+def test_matrices_are_made_for_some_rows_at_a_time(sampler, monkeypatch):
+    law = gaussian(entries=6)
+    posterior = bayes(ClosedFormDenoiser(law, SCHEDULE), measured(law, Gain((1, 6)), 0.2, n=3))
+    whole, sizes, make = sampler(posterior, 4, Rows(3, seed=1)), [], DenseRows.__init__
+
+    def counted(self, rows, theta, row):
+        sizes.append(len(theta))
+        make(self, rows, theta, row)
+
+    monkeypatch.setattr(affine_rows, "_NUMBERS", 5 * 36)
+    monkeypatch.setattr(DenseRows, "__init__", counted)
+    assert torch.allclose(sampler(posterior, 4, Rows(3, seed=1)).x, whole.x, atol=1e-5)
+    assert max(sizes) == 5
 
 
 def test_what_is_missing_is_said():

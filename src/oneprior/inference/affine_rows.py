@@ -14,6 +14,7 @@ affine is measured before the work.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -195,6 +196,14 @@ class DenseRows:
         steps = spread @ torch.cholesky_solve(gaps, factor)
         shape = mean.shape
         return x + steps[..., 0].reshape(shape), mean + steps[..., 1].reshape(shape)
+
+
+def dense_blocks(rows: AffineRows, theta: Tensor, row: Tensor) -> Iterator[tuple[DenseRows, Tensor]]:
+    """Some rows of theta at a time, so that their matrices fit in memory, and which measurements they belong to."""
+    m, d = rows.sizes
+    size = max(1, _NUMBERS // (m * max(m, d)))
+    for some, own in zip(theta.split(size), row.split(size), strict=True):
+        yield DenseRows(rows, some, own), own
 
 
 def fits_dense(rows: AffineRows, most: int) -> bool:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from oneprior.core import IncompatiblePrior, Rows
-from oneprior.inference.affine_rows import AffineRows, DenseRows, fits_dense
+from oneprior.inference.affine_rows import AffineRows, DenseRows, dense_blocks, fits_dense
 from oneprior.inference.blind import instrument_found, uncertain_operator
 from oneprior.inference.noise.elliptical_slice import EllipticalSlice
 from oneprior.inference.noise.hmc import HMC
@@ -116,7 +116,7 @@ class InstrumentEvidence(Likelihood):
         theta = x if self.through is None else self.through(x)
         parts = [
             _shares(self.law, dense, row).logsumexp(1)
-            for dense, row in _blocks(self.seen, theta, self.index.to(theta.device))
+            for dense, row in dense_blocks(self.seen, theta, self.index.to(theta.device))
         ]
         return torch.cat(parts).to(x.dtype)
 
@@ -134,7 +134,7 @@ def _images(seen: AffineRows, law: GaussianMixturePrior, theta: Tensor, rows: Ro
     normal, noise = rows.normal(*law.event_shape), rows.normal(seen.sizes[0])
     chance = rows.uniform(dtype=torch.float64)
     drawn, means, start = [], [], 0
-    for dense, row in _blocks(seen, theta, index):
+    for dense, row in dense_blocks(seen, theta, index):
         part = slice(start, start := start + len(row))
         weights = _shares(law, dense, row).softmax(1)
         choice = (chance[part, None] > weights.cumsum(1)).sum(1).clamp_max(weights.shape[1] - 1)
@@ -157,15 +157,6 @@ def _shares(law: GaussianMixturePrior, dense: DenseRows, row: Tensor) -> Tensor:
     parts = [dense.log_evidence(c.mean[None], c.covariance()) for c in (c.to(torch.float64) for c in law.components)]
     weights = law.weights.to(row.device).double().log()
     return torch.stack(parts, 1) + (weights if weights.dim() == 1 else weights[row % len(weights)])
-
-
-def _blocks(seen: AffineRows, theta: Tensor, index: Tensor) -> Iterator[tuple[DenseRows, Tensor]]:
-    """Some rows at a time, so that their matrices fit."""
-    m, d = seen.sizes
-    size = max(1, (1 << 24) // (m * max(m, d)))
-    for start in range(0, len(theta), size):
-        row = index[start : start + size]
-        yield DenseRows(seen, theta[start : start + size], row), row
 
 
 def _mixture(prior: object) -> GaussianMixturePrior:

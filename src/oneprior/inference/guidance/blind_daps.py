@@ -36,10 +36,11 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from oneprior.core import DivergedError, IncompatiblePrior, InputError, Rows
-from oneprior.inference.affine_rows import AffineRows, DenseRows, fits_dense
+from oneprior.core import IncompatiblePrior, InputError, Rows
+from oneprior.inference.affine_rows import AffineRows, DenseRows, dense_blocks, fits_dense
 from oneprior.inference.blind import instrument_found, uncertain_operator
 from oneprior.inference.guidance.beliefs import Covariance, DataCovariance, IsotropicCovariance
+from oneprior.inference.guidance.walk import watched
 from oneprior.inference.noise.elliptical_slice import slice_move
 from oneprior.inference.posterior import Draws, Needs, Posterior, Sampler
 from oneprior.likelihoods.gaussian import GaussianLikelihood
@@ -101,9 +102,7 @@ class BlindDAPS(Sampler):
             centre = prior.denoise(x_t, t)
             spread = moments.posterior_covariance(prior.schedule.alpha(t), prior.schedule.sigma(t))
             x, mean, theta = step(seen, centre, spread, theta, index, streams)
-            if not bool((torch.isfinite(x).flatten(1).all(1) & torch.isfinite(theta).flatten(1).all(1)).all()):
-                bad = (~torch.isfinite(x).flatten(1).all(1)).reshape(draws, n).any(0).nonzero().flatten().tolist()
-                raise DivergedError(f"blind daps: the draws of rows {bad} are not finite at step {k}")
+            watched(torch.cat([x.flatten(1), theta.flatten(1)], 1), self.name, k, n)
             if k + 1 < len(path):
                 x_t = path.alpha[k + 1] * x + path.sigma[k + 1] * streams.normal(*prior.event_shape)
             found = instrument_found(operator, theta.unflatten(0, (draws, n)))
@@ -123,15 +122,21 @@ class BlindDAPS(Sampler):
         """theta with x0 integrated out, then x0; also E[x0 | x_t, y, theta]."""
         wide, double = _double(spread), centre.double()
 
+        def blocks(theta: Tensor) -> Iterator[tuple[DenseRows, slice]]:
+            start = 0
+            for dense, row in dense_blocks(seen, theta, index):
+                yield dense, slice(start, start := start + len(row))
+
         def evidence(theta: Tensor) -> Tensor:
-            return DenseRows(seen, theta, index).log_evidence(double, wide).to(theta)
+            return torch.cat([dense.log_evidence(double[part], wide) for dense, part in blocks(theta)]).to(theta)
 
         value = evidence(theta)
         for _ in range(self.moves):
             theta, value, _ = slice_move(evidence, theta, value, streams)
         normal, noise = streams.normal(*seen.event_shape), streams.normal(seen.sizes[0])
-        x, mean = DenseRows(seen, theta, index).draw(double, wide, normal, noise)
-        return x.to(centre), mean.to(centre), theta
+        parts = [dense.draw(double[part], wide, normal[part], noise[part]) for dense, part in blocks(theta)]
+        x, mean = (torch.cat(kind).to(centre) for kind in zip(*parts, strict=True))
+        return x, mean, theta
 
     def _in_turn(
         self, seen: AffineRows, centre: Tensor, spread: Spectral, theta: Tensor, index: Tensor, streams: Rows

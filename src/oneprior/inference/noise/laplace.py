@@ -91,7 +91,7 @@ class Laplace(Sampler):
 
 
 def sharpened(target: Target, mode: Tensor, rows: Rows, rank: int | None, steps: int = 2) -> tuple[Tensor, Curvature]:
-    """The mode after steps of Newton's method, each kept by the rows that it helps, and the curvature where it began."""
+    """The mode after steps of Newton's method, each kept by rows that it helps, and the curvature where it began."""
     bend = curvature(target, mode, rows, rank)
     value, slope = target.energy(mode)
     for _ in range(steps):

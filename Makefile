@@ -12,7 +12,7 @@ help:
 	@echo "make test   the whole test suite"
 	@echo "make lint   ruff, pyright and the import contract of the house"
 	@echo "make bench  the benchmarks; results in benchmarks/results/"
-	@echo "make docs   the pictures of the README and the tables of docs/benchmarks.md"
+	@echo "make docs   the pictures and tables of README and docs"
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(PY) || python3 -m venv $(VENV)
@@ -36,11 +36,12 @@ format: $(STAMP)
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-# The pictures of the README, made by the demonstration, and the tables of docs/benchmarks.md.
+# The pictures of the README and of the tutorials, the tables of docs/benchmarks.md and docs/restore.md.
 docs: demo
 	cp demo/pictures/restored_half.png docs/pictures/restoration.png
 	cp demo/pictures/samples.png docs/pictures/samples.png
 	$(PY) -m benchmarks tables
+	$(PY) docs/make.py
 
 bench: $(STAMP)
 	$(PY) -m benchmarks

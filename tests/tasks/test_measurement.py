@@ -180,3 +180,14 @@ def test_poisson_counts_begin_at_the_black_of_the_instrument():
     assert torch.isfinite(made.likelihood.log_prob(x)).all()
     with pytest.raises(InputError, match="below the black"):
         _ = replace(made, y=made.y - 500).likelihood
+
+
+def test_complex_and_real_numbers_are_told_apart():
+    """A real list taken for k-space would count half of its numbers, a complex picture none rightly."""
+    k_space = torch.randn(1, 30, dtype=torch.complex64)
+    assert measured(k_space, "mri:full", 0.1, SHAPE).y.is_complex()
+    assert not measured(k_space.abs(), "mri:full", "rician:0.1", SHAPE).y.is_complex()
+    with pytest.raises(InputError, match="measures complex numbers, and these are real"):
+        measured(k_space.abs(), "mri:full", 0.1, SHAPE)
+    with pytest.raises(InputError, match="measures real numbers, and these are complex"):
+        measured(k_space.reshape(1, *SHAPE), "blur:gaussian:1", 0.1, SHAPE)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from oneprior.core import AffineMap, Geometry, InputError, Rows, ShapeError, replacing
 from oneprior.likelihoods.measured import MeasuredLikelihood
-from oneprior.likelihoods.noise import GaussianNoise, LevelledNoise, Noise
+from oneprior.likelihoods.noise import GaussianNoise, LevelledNoise, Noise, RicianNoise
 from oneprior.likelihoods.noise_words import parse_noise, parse_noise_law
 from oneprior.operators.base import LinearOperator, Operator
 from oneprior.operators.grammar import parse_operator
@@ -252,6 +252,7 @@ def measured(
 
     Raises:
         ShapeError: where y is no output of the operator.
+        InputError: where y is complex and the operator's output is not, or the other way round.
     """
     units = units or AffineMap()
     if not isinstance(operator, Operator):
@@ -269,7 +270,21 @@ def measured(
             "oneprior simulate --size), or take a prior of its size."
         )
         raise ShapeError("measurement y", tuple(y.shape), ("n", *operator.out_shape), remedy)
-    return Measurement(y, operator, parse_noise_law(noise, units), units, geometry or Geometry())
+    law = parse_noise_law(noise, units)
+    if _is_complex(operator) != y.is_complex() and not isinstance(law, RicianNoise):  # whose y are magnitudes
+        made, given = ("real", "complex") if y.is_complex() else ("complex", "real")
+        raise InputError(
+            f"{operator.spec or type(operator).__name__} measures {made} numbers, and these are {given}: give them as "
+            "the instrument makes them (k-space as complex samples), or magnitudes with noise rician:SIGMA"
+        )
+    return Measurement(y, operator, law, units, geometry or Geometry())
+
+
+def _is_complex(operator: Operator) -> bool:
+    """Whether an instrument measures complex numbers, by one trial."""
+    place = next(operator.buffers(), torch.empty(0)).device
+    with torch.no_grad():
+        return operator(torch.zeros(1, *operator.in_shape, device=place)).is_complex()
 
 
 def _words(shape: torch.Size) -> str:

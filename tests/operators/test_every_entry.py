@@ -6,12 +6,13 @@ The examples of the table are tried on every shape. Where an operator does not s
 
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 
 from oneprior.core import InputError, Rows
 from oneprior.laws import check_operator
-from oneprior.operators import LinearOperator, Operator, grammar, parse_operator
+from oneprior.operators import Blur, LinearOperator, Operator, PhaseRetrieval, grammar, parse_operator
 
 SHAPES = [(1, 8, 8), (2, 7, 5), (3, 9, 6), (1, 11), (1, 5, 6, 7), (3, 4, 3, 5)]
 SURROGATES = ("jpeg",)  # whose gradient is not theirs but of what they smooth, and says so
@@ -154,3 +155,14 @@ def test_what_no_instrument_is_is_told(words, message):
 def test_meanings_are_sentences():
     for entry in grammar():
         assert entry.meaning.endswith(".")
+
+
+def test_wrong_kernels_and_shapes_are_told(tmp_path):
+    for kernel in (torch.full((3, 3), float("nan")), torch.ones(3, 3, dtype=torch.complex64)):
+        with pytest.raises(InputError, match="real and finite"):
+            Blur((1, 8, 8), kernel)
+    np.save(tmp_path / "kernel.npy", np.ones((3, 3), complex))
+    with pytest.raises(InputError, match="is complex"):
+        parse_operator([f"blur:{tmp_path / 'kernel.npy'}"], (1, 8, 8))
+    with pytest.raises(InputError, match="1 to 3 spatial axes"):
+        PhaseRetrieval((1, 2, 2, 2, 2))

@@ -166,6 +166,14 @@ def test_masks_maps_and_phases_of_files(tmp_path, monkeypatch):
         parse_operator([f"mri:{tmp_path / 'mask.npy'}"], (1, 8, 8))
     with pytest.raises(ShapeError, match="coil maps"):
         parse_operator([f"mri:full:maps={tmp_path / 'maps.npy'}"], (1, 8, 8))
+    for name, values, message in (
+        ("maps", np.full((3, 8, 6), np.nan), "NaN"),
+        ("maps", np.array(["a"]), "no number"),
+        ("phase", np.ones((8, 6), complex), "is complex: give its angle"),
+    ):
+        np.save(tmp_path / "wrong.npy", values)
+        with pytest.raises(InputError, match=message):
+            parse_operator([f"mri:full:{name}={tmp_path / 'wrong.npy'}"], (1, 8, 6))
     with pytest.raises(InputError, match="has its own phase"):
         parse_operator([f"mri:full:phase={tmp_path / 'phase.npy'}"], (2, 8, 6))
     (tmp_path / "bad.npy").write_bytes(b"nothing")

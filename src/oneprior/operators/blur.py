@@ -69,6 +69,8 @@ class Blur(LinearOperator):
                 f"the kernel has shape {tuple(kernel.shape)}, and events of shape {tuple(self.in_shape)} need one of "
                 f"{axes} axes, or with the {self.in_shape[0]} channels first"
             )
+        if kernel.is_complex() or not bool(torch.isfinite(kernel).all()):
+            raise InputError("a kernel is real and finite, and this one is complex or holds NaN or infinite entries")
         self.register_buffer("kernel", (kernel if several else kernel[None]).detach().double().clone())
         self.spec = spec or _spec(kernels.spell(kernel), boundary)
 

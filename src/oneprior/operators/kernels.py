@@ -74,7 +74,10 @@ def read(path: str) -> Tensor:
         raise InputError(f"kernel file {path!r} does not exist")
     try:
         if Path(path).suffix == ".npy":
-            kernel = torch.from_numpy(np.load(Path(path).expanduser(), allow_pickle=False).astype("float64"))
+            values = np.load(Path(path).expanduser(), allow_pickle=False)
+            if np.iscomplexobj(values):
+                raise InputError(f"kernel file {path!r} is complex: a kernel is what light of one point becomes, real")
+            kernel = torch.from_numpy(values.astype("float64"))
         else:
             with Image.open(Path(path).expanduser()) as picture:
                 deep = picture.mode in ("I", "F") or picture.mode.startswith("I;")
@@ -82,6 +85,8 @@ def read(path: str) -> Tensor:
                 kernel = torch.from_numpy(np.asarray(grey).astype("float64"))
             kernel = kernel / kernel.sum()
     except (OSError, ValueError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"kernel file {path!r} cannot be read: {error}") from None
     if not kernel.numel() or not bool(torch.isfinite(kernel).all()):
         raise InputError(f"kernel file {path!r} holds no finite kernel (an all-black picture, or NaN)")

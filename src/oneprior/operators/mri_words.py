@@ -91,14 +91,17 @@ def _array(path: str, what: str) -> np.ndarray:
     """An array of a .npy file.
 
     Raises:
-        InputError: where it is missing or damaged.
+        InputError: where it is missing or damaged, or holds what are no finite numbers.
     """
     if not Path(path).is_file():
         raise InputError(f"{what} file {path!r} does not exist")
     try:
-        return np.load(path, allow_pickle=False)
+        values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{what} file {path!r} cannot be read as .npy: {error}") from None
+    if values.dtype.kind not in "biufc" or not np.isfinite(values).all():
+        raise InputError(f"{what} file {path!r} holds {values.dtype} with NaN, infinities or what is no number")
+    return values
 
 
 def _parse(values: list[str], options: dict[str, str], in_shape: torch.Size) -> Operator:
@@ -115,7 +118,10 @@ def _parse(values: list[str], options: dict[str, str], in_shape: torch.Size) -> 
         maps, words = torch.from_numpy(_array(str(path), "coil map")), f"{words}:maps={spelled_path(path)}"
     if "phase" in options:
         path = path_of(options["phase"])
-        phase = torch.from_numpy(_array(str(path), "phase map")).double()
+        angle = _array(str(path), "phase map")
+        if np.iscomplexobj(angle):
+            raise InputError(f"a phase map is in radians, and {str(path)!r} is complex: give its angle (numpy.angle)")
+        phase = torch.from_numpy(angle).double()
         words = f"{words}:phase={spelled_path(path)}"
     return MRI(in_shape, sampling, maps, phase, words)
 

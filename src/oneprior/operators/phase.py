@@ -32,7 +32,7 @@ class PhaseRetrieval(Operator):
         oversampling: padded side over side, >= 1; sides are rounded up.
 
     Raises:
-        InputError: for an oversampling below 1.
+        InputError: for an oversampling below 1, or more axes.
 
     Source: Fienup 1982, equation 1; Hayes 1982.
     """
@@ -40,6 +40,8 @@ class PhaseRetrieval(Operator):
     def __init__(self, in_shape: torch.Size | tuple[int, ...], oversampling: float = 2.0) -> None:
         super().__init__()
         self.in_shape = torch.Size(in_shape)
+        if not 2 <= len(self.in_shape) <= 4:
+            raise InputError(f"phase retrieval is of 1 to 3 spatial axes, and the event has shape {tuple(in_shape)}")
         if not 1 <= oversampling <= 16:
             raise InputError(f"phase retrieval takes an oversampling between 1 and 16, got {oversampling:g}")
         self.oversampling = oversampling

@@ -20,9 +20,11 @@ covers the rounding, 28 levels and R-hat 10 to 20; in the identity metric worse.
 
 So restoration takes `surrogate`: a coefficient that was rounded in steps of Q lies within Q / 2 of its true value, with
 deviation Q / sqrt(12) where the step is small. S divides each coefficient by the root of Q^2 / 12 + 1 / 12 + sigma^2
-(the steps of the file, of its whole levels, and the noise), and S y ~ N(S x, I): linear, orthogonal up to scale, and
-served by every exact and guided method (Zach and Pock 2018 and others use the box itself). It takes each coefficient's
-rounding for Gaussian, where it is uniform, or for a coefficient rounded to 0 peaked there: intervals are a little wide.
+(the steps of the file, of its whole levels, and the noise), and S y ~ N(S x, I): linear (with orthogonal rows for grey
+pictures of whole blocks), and served by every exact and guided method; Bredies and Holler 2012 use the box itself. It
+takes each coefficient's rounding for Gaussian, where it is uniform, and for a coefficient rounded to 0 peaked there, so
+it errs to the wide side, the more the coarser: S y - S x, which should have deviation 1, has 0.4, 0.6 and 0.8 at
+qualities 10, 50 and 90 (grey photograph of 128 x 128), and in chroma 0.1, 0.2 and 0.5.
 """
 
 from __future__ import annotations

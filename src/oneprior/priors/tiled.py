@@ -50,7 +50,8 @@ class TiledPrior(NoisePrior):
     Args:
         tile: the prior of one tile.
         tiles: where they lie.
-        mean: E[x] of a tile, of its event_shape; known for a Gaussian, else the mean of 64 draws.
+        mean: E[x] of a tile, of its event_shape; known for a Gaussian, else the mean of 64 draws: of all conditions
+            together where rows have conditions of their own, so tile a decoder for one condition at a time.
         at_once: tiles that are decoded together, which bounds the memory.
     """
 

@@ -111,6 +111,7 @@ def _parts(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def native_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 in hardware: AMX, AVX512-BF16, tensor cores since Ampere."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

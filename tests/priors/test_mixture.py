@@ -214,3 +214,14 @@ def test_a_level_for_each_entry_is_refused():
     likelihood = GaussianLikelihood(y, parse_operator("identity", SHAPE), torch.full_like(y, 0.1))
     with pytest.raises(IncompatiblePrior, match="one noise level for all entries"):
         mixture().posterior(likelihood)
+
+
+def test_the_moments_of_a_mixture_are_those_of_its_draws():
+    law = mixture()
+    moments = law.moments()
+    x = law.sample(Rows(40_000, seed=3)).flatten(1).double()
+    assert (moments.mean.flatten() - x.mean(0)).abs().max() < 4.5 * float(x.std(0).max()) / 200
+    S = (moments.basis * moments.variances).double() @ moments.basis.double().T
+    S = S + float(moments.noise_variance) * torch.eye(len(S)).double()
+    error = ((S.diagonal()[:, None] * S.diagonal() + S.square()) / 40_000).sqrt()
+    assert ((S - torch.cov(x.T)).abs() / error).max() < 6

@@ -19,7 +19,7 @@ from oneprior.inference import (
 )
 from oneprior.inference.tokens import Annealing, Enumeration, Lookahead
 from oneprior.likelihoods import GaussianLikelihood, Reward
-from oneprior.operators import parse_operator
+from oneprior.operators import Function, parse_operator
 from oneprior.priors.base import StandardNormal
 from oneprior.priors.diffusion.schedules import EDMSchedule
 from oneprior.priors.exact import GaussianPosterior
@@ -145,7 +145,7 @@ def mixture():
         (ClosedFormDenoiser(law(), EDMSchedule()), "mask:left", None, ClosedForm),
         (push(StandardNormal((3,)), lambda z: torch.tanh(z[:, :, None, None].expand(-1, -1, 4, 4)[:, :1]), SHAPE),
          "mask:left", None, HMC),
-        (Pushforward(mixture(), torch.tanh, SHAPE), "mask:left", None, Resampling),
+        (Pushforward(mixture(), torch.tanh, SHAPE), "mask:left", None, LatentDAPS),
     ],
 )  # fmt: skip
 def test_the_table_chooses(prior, words, guide, kind):
@@ -162,6 +162,12 @@ class Network(ClosedFormDenoiser.__bases__[0]):
 
     def denoise(self, x_t, t):
         return self.inner.denoise(x_t, t)
+
+
+def test_a_mixture_under_an_instrument_without_gradients_is_resampled():
+    operator = Function(torch.sign, SHAPE, differentiable=False)
+    likelihood = GaussianLikelihood(torch.zeros(2, *SHAPE), operator, 0.3)
+    assert isinstance(choose(bayes(mixture(), likelihood))[1], Resampling)
 
 
 def test_the_table_chooses_for_denoisers():
@@ -245,7 +251,7 @@ def test_mistakes_are_told():
         restore(law(), given, batch=0)
     y = torch.zeros(1, *SHAPE)
     with pytest.raises(IncompatiblePrior, match="no method restores a GaussianMixturePrior"):
-        choose(bayes(mixture(), GaussianLikelihood(y, parse_operator("identity", SHAPE), 0.0).pullback(torch.tanh)))
+        choose(bayes(mixture(), GaussianLikelihood(y, Function(torch.sign, SHAPE, differentiable=False), 0.0)))
 
 
 def test_network_calls_are_those_that_were_made_and_a_swapped_law_is_not_called_exact():

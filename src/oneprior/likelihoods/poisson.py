@@ -29,6 +29,8 @@ from oneprior.core import InputError, Rows, ShapeError
 from oneprior.likelihoods.measured import MeasuredLikelihood, checked_level, level_like
 from oneprior.operators.base import Operator
 
+_DARK = 0.25  # counts
+
 
 class PoissonLikelihood(MeasuredLikelihood):
     """log of the probability of counts y ~ Poisson(gain A(x) + background), with its constant.
@@ -85,8 +87,9 @@ class PoissonLikelihood(MeasuredLikelihood):
         return (y * log_ratio - (positive - y) + constant).flatten(1).sum(1)
 
     def standardised(self, clean: Tensor) -> tuple[Tensor, Tensor]:
-        """(y - rate) / sqrt(rate), of excess kurtosis 1 / rate; rates of `least` at least."""
-        rate = self.rate(clean).clamp_min(self.least)
+        """(y - rate) / sqrt(rate), of excess kurtosis 1 / rate; rates of a quarter count at least, below which a
+        single count would be told for a misfit of any size."""
+        rate = self.rate(clean).clamp_min(max(self.least, _DARK))
         return ((self.y - rate) / rate.sqrt()).flatten(1), (1 / rate).flatten(1)
 
 

@@ -55,6 +55,24 @@ class GaussianMixturePrior(DensityPrior):
         rows = self.weights if self.weights.dim() == 2 else self.weights[None]
         return rows[torch.arange(n, device=rows.device) % len(rows)].double().log()
 
+    def moments(self) -> LowRankGaussian:
+        """The Gaussian with the mixture's mean and covariance; of weights for each row, with those of their mean.
+
+        Cov = sum w_k S_k + sum w_k (m_k - m)(m_k - m)'; the part that is no multiple of I is kept whole.
+        """
+        weights = (self.weights if self.weights.dim() == 1 else self.weights.mean(0)).double()
+        means = torch.stack([c.mean.flatten() for c in self.components]).double()
+        mean = weights @ means
+        factors = [
+            w.sqrt() * torch.cat([c.basis.double() * c.variances.double().sqrt(), (m - mean)[:, None]], 1)
+            for w, c, m in zip(weights, self.components, means, strict=True)
+        ]
+        noise = sum(w * c.noise_variance.double() for w, c in zip(weights, self.components, strict=True))
+        basis, singular, _ = torch.linalg.svd(torch.cat(factors, 1), full_matrices=False)
+        keep = singular > 1e-6 * singular[:1].sum()
+        law = LowRankGaussian(mean.reshape(self.event_shape), basis[:, keep], singular[keep].square(), noise)
+        return law.to(self.components[0].mean.dtype)
+
     def sample(self, rows: Rows) -> Tensor:
         rows = rows.to(self.device)
         choice = rows.stream("component").categorical(self.log_weights(len(rows)))

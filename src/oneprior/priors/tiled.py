@@ -41,7 +41,8 @@ from oneprior.priors.pushforward import Pushforward, push
 from oneprior.priors.tiles import Tiles
 
 _DRAWS = 64  # behind the mean of a tile, where it is not known: it is off by an eighth of a deviation
-_RANK = 512  # directions up to which tiled Gaussians are written as one
+_RANK = 512  # directions up to which a tiled denoiser's covariance is written as one; above it is solved for
+_WRITTEN = 1 << 27  # numbers of the factor up to which tiled Gaussians are written as one (1 GiB)
 
 
 class TiledPrior(NoisePrior):
@@ -113,6 +114,11 @@ class TiledDenoiser(DenoisingPrior):
         return self.tiles.blend(torch.cat(parts))
 
 
+def _writable(law: LowRankGaussian, tiles: Tiles) -> bool:
+    """Whether the Gaussian of all tiles is small enough to be written as one, and its exact posterior to be had."""
+    return len(tiles) * law.rank * tiles.event_shape.numel() <= _WRITTEN
+
+
 def tiled_gaussian(law: LowRankGaussian, tiles: Tiles) -> LowRankGaussian:
     """The law of independent Gaussian tiles, blended: N(sum W_t m, sum W_t^(1/2) B v B' W_t^(1/2) + s I), exactly.
 
@@ -161,7 +167,7 @@ def tiled(
     tiles = Tiles(event_shape, prior.event_shape, overlap)
     if isinstance(prior, DenoisingPrior):
         return TiledDenoiser(prior, tiles)
-    if isinstance(prior, LowRankGaussian) and len(tiles) * prior.rank <= _RANK:
+    if isinstance(prior, LowRankGaussian) and _writable(prior, tiles):
         return tiled_gaussian(prior, tiles)
     if isinstance(prior, NoisePrior):
         return TiledPrior(prior, tiles)

@@ -6,7 +6,7 @@
 | denoiser that knows its data's covariance | linear, Gaussian noise | moment matching 20 | 40 | daps 30 |
 | denoiser, for denoising, or knowing no covariance | linear, Gaussian noise | moment matching 20 | 40 | 30 |
 | denoiser of tiles | linear, Gaussian noise | daps 20 | daps 40 | daps 30 |
-| denoiser | behind a decoder, nonlinear, other noise | latent daps 12 | latent daps 25 | latent daps 50 |
+| denoiser; a mixture as one | behind a decoder, nonlinear, other noise | latent daps 12 | 25 | 50 |
 | map of Gaussian noise | differentiable, Gaussian noise | randomise, then optimise | hmc | hmc, longer |
 | map of Gaussian noise | differentiable, other noise | hmc, shorter | hmc | hmc, longer |
 | map of Gaussian noise | not differentiable | elliptical slice, shorter | elliptical slice | elliptical slice, longer |
@@ -68,8 +68,9 @@ from oneprior.operators.words import near
 from oneprior.priors.base import NoisePrior, TokenPrior
 from oneprior.priors.diffusion.samplers import Ancestral
 from oneprior.priors.diffusion.schedule import DenoisingPrior
+from oneprior.priors.diffusion.schedules import EDMSchedule
 from oneprior.priors.gaussian import LowRankGaussian
-from oneprior.priors.mixture import GaussianMixturePrior
+from oneprior.priors.mixture import ClosedFormDenoiser, GaussianMixturePrior
 from oneprior.priors.tiled import TiledDenoiser
 
 Aim = Literal["fast", "best", "calibrated"]
@@ -167,6 +168,8 @@ def choose(
     """
     if aim not in get_args(Aim):
         raise InputError(f"aim is fast, best or calibrated, got {aim!r}")
+    if method is None:
+        posterior = _denoised(posterior)
     sampler = _named(method) if isinstance(method, str) else method or _from_table(posterior, aim, guide)
     if method is None or isinstance(method, str):
         sampler = _lend(sampler, guide)
@@ -193,6 +196,16 @@ def _named(words: str) -> Sampler:
     if settings != "published" or method.published is None:
         raise InputError(f"the settings of {name!r} are {name} and {name}:published; got {words!r}")
     return method.published()
+
+
+def _denoised(posterior: Posterior) -> Posterior:
+    """A mixture under evidence that has no closed form, as the perfect denoiser that it is."""
+    law, likelihood = posterior.prior, posterior.likelihood
+    exact = isinstance(likelihood, GaussianLikelihood) and likelihood.white and likelihood.linear
+    measured = isinstance(likelihood, MeasuredLikelihood) and likelihood.differentiable
+    if not isinstance(law, GaussianMixturePrior) or exact or not measured or _is_blind(posterior):
+        return posterior
+    return replace(posterior, prior=ClosedFormDenoiser(law, EDMSchedule(), law.moments()))
 
 
 def _kinds(method: Sampler) -> tuple[type, ...]:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from oneprior.apps import restore_many
+from oneprior.apps import restore_many, restored_page
 from oneprior.apps.main import run
 from oneprior.core import DivergedError, Rows
 from oneprior.data import phantoms, read_arrays
@@ -277,6 +277,19 @@ def test_a_foreign_picture_is_not_shown_in_silence(trained, tmp_path, capsys):
     page = (tmp_path / "out" / "report.html").read_text()
     assert 'class="notice"' in page
     assert "Do not trust this picture" in page
+
+
+def test_chains_that_have_not_come_together_are_not_called_exact(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(restored_page, "MIXED", 0.5)  # no chain is as good as that
+    Image.fromarray(DIGITS[1000]).save(tmp_path / "d.png")
+    words = ["--operator", "identity", "--noise", "poisson:50", "--aim", "fast", "--samples", "3"]
+    assert run(["restore", str(trained), "--input", str(tmp_path / "d.png"), *words, "--out", str(tmp_path / "o")]) == 0
+    assert "warning: the chains have not come together: R-hat is" in capsys.readouterr().out
+    page = (tmp_path / "o" / "report.html").read_text()
+    assert "draws from the posterior itself" not in page
+    assert "exact in the limit only; these chains have not come together" in page
+    assert "run longer ones" in page
+    assert record(tmp_path / "o")["figures"]["exact"]  # the method's own word
 
 
 def test_volumes_keep_their_place_in_the_scanner(of_volumes, tmp_path):

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -27,6 +28,20 @@ def test_a_log_has_a_line_now_and_then(capsys, monkeypatch):
     assert [line.split()[:2] for line in lines[:2]] == [["work", "25%"], ["work", "50%"]]
     assert "s left" in lines[0]
     assert len(lines) == 3
+
+
+def test_a_log_is_not_silent_through_a_long_step(capsys, monkeypatch):
+    monkeypatch.setattr(screen, "_SECONDS", 0.02)
+
+    def one_long_step():
+        yield 0.0
+        time.sleep(0.4)
+        yield 1.0
+
+    screen.track(one_long_step(), "work", float, lambda s: "on a.png")
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("work  on a.png  working, ") for line in lines[:-1])
+    assert 1 <= len(lines[:-1]) <= 4  # the pauses grow
 
 
 def test_a_terminal_has_a_bar(capsys, monkeypatch):

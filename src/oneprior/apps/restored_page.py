@@ -104,6 +104,8 @@ def _page(
         sections += [report.Heading("Not restored"), report.Table(("file", "why"), lines, words=2)]
     sections.append(report.Command(told.typed, "Made by:"))
     exact = "draws from the posterior itself" if figures["exact"] else "an approximation of the posterior"
+    if figures["exact"] and unmixed(figures):
+        exact = "whose chains have not come together"
     lead = f"Operator `{told.operator}`, noise {told.noise}, prior {told.prior}. Method: {figures['method']}, {exact}."
     return report.Report(f"Restored: {told.title}", sections, lead=lead, foot=foot(told.seed, figures["seconds"]))
 
@@ -141,21 +143,37 @@ def _cards(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     return cards[:4]
 
 
-def _mixed(figures: Mapping[str, Any]) -> list[report.Section]:
-    """A remark where chains have not come together."""
+def unmixed(figures: Mapping[str, Any]) -> str:
+    """What to say of chains that have not come together, in one sentence; empty where they have or there are none."""
     r_hat = figures.get("r_hat")
     if r_hat is None or r_hat <= MIXED:
+        return ""
+    return f"the chains have not come together: R-hat is {r_hat:.2f}, and 1 to {MIXED:g} would be well"
+
+
+def _mixed(figures: Mapping[str, Any]) -> list[report.Section]:
+    """A remark where chains have not come together."""
+    said = unmixed(figures)
+    if not said:
         return []
-    words = (
-        f"**The chains have not come together**: R-hat is {r_hat:.2f}, and 1 to {MIXED:g} would be well. They are "
-        "exact in the limit of long chains only: `--aim best` and `--aim calibrated` run longer ones."
-    )
-    return [report.Text(words)]
+    longer = {
+        "fast": " `--aim best` and `--aim calibrated` run longer ones.",
+        "best": " `--aim calibrated` runs longer ones.",
+    }
+    what, _, figure = said.partition(": ")
+    words = f"**{what[0].upper()}{what[1:]}**: {figure}. They are exact in the limit of long chains only."
+    return [report.Text(words + longer.get(figures["aim"], ""))]
+
+
+def _exactness(figures: Mapping[str, Any]) -> str:
+    """Whether the draws are the posterior's: yes, in the limit of chains that are too short, or no."""
+    if not figures["exact"]:
+        return f"approximate{'; ' + figures['law'] if 'law' in figures else ''}"
+    return "exact in the limit only; these chains have not come together" if unmixed(figures) else "exact"
 
 
 def _lines(figures: Mapping[str, Any], told: Told) -> list[tuple[str, str]]:
-    exact = "exact" if figures["exact"] else f"approximate{'; ' + figures['law'] if 'law' in figures else ''}"
-    lines = [("method", f"{figures['method']}"), ("the draws are", exact), ("aim", told.aim)]
+    lines = [("method", f"{figures['method']}"), ("the draws are", _exactness(figures)), ("aim", told.aim)]
     for name, value in figures.items():
         if name not in _HIDDEN and value is not None:
             lines.append((_WORDS.get(name, name.replace("_", " ")), _format(value)))

@@ -105,7 +105,7 @@ def _bar(name: str) -> Iterator[Show]:
 @contextmanager
 def _log(name: str) -> Iterator[Show]:
     start = told = time.monotonic()
-    newest = ""
+    newest, over = "", threading.Event()
 
     def show(share: float, words: str) -> None:
         nonlocal told, newest
@@ -114,7 +114,22 @@ def _log(name: str) -> Iterator[Show]:
             told, left = now, (now - start) * (1 - share) / share
             say("  ".join(filter(None, (f"{name} {share:4.0%}", words, f"{left:.0f} s left"))), error=True)
 
-    yield show
+    def wait() -> None:  # a step may take minutes, and a log without a line looks like a program that hangs
+        nonlocal told
+        pause = 3 * _SECONDS
+        while not over.wait(pause):
+            now = time.monotonic()
+            if now - told >= pause:
+                told, pause = now, 2 * pause
+                say("  ".join(filter(None, (name, newest, f"working, {now - start:.0f} s so far"))), error=True)
+
+    watch = threading.Thread(target=wait, daemon=True)
+    if _SECONDS > 0:
+        watch.start()
+    try:
+        yield show
+    finally:
+        over.set()
     say("  ".join(filter(None, (name, newest, f"{time.monotonic() - start:.1f} s"))), error=True)
 
 

@@ -239,6 +239,8 @@ class Restore(Command):
 
 def _said(figures: dict[str, Any]) -> str:
     """The last lines on the screen."""
+    from oneprior.apps.restored_page import unmixed
+
     said = f"restored {figures['n']} by {figures['method']} in {figures['seconds']:.1f} s"
     if figures["n"] > 1:
         said += f" ({figures['images_per_second']:.3g} images/s)"
@@ -254,6 +256,9 @@ def _said(figures: dict[str, Any]) -> str:
         cause = next(iter(bad.values())).partition(": ")[2]
         said += f"\nwarning: do not trust {len(bad)} of these {figures['n']} pictures ({cause}): {first}"
         said += "; ..." * (len(bad) > 5)
+    if figures["exact"] and (chains := unmixed(figures)):
+        longer = "try another --method" if figures["aim"] == "calibrated" else "--aim calibrated runs longer ones"
+        said += f"\nwarning: {chains}; {longer}"
     return said
 
 

@@ -146,7 +146,7 @@ def _cards(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
 def unmixed(figures: Mapping[str, Any]) -> str:
     """What to say of chains that have not come together, in one sentence; empty where they have or there are none."""
     r_hat = figures.get("r_hat")
-    if r_hat is None or r_hat <= MIXED:
+    if r_hat is None or not r_hat > MIXED:  # nan where there was one chain, or nothing moved to compare
         return ""
     return f"the chains have not come together: R-hat is {r_hat:.2f}, and 1 to {MIXED:g} would be well"
 

@@ -10,7 +10,6 @@ what is left (`tasks.methods`); its draws come back in the user's units. It neve
 from __future__ import annotations
 
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from oneprior.core import AffineMap, Geometry, InputError, Rows, ShapeError
 from oneprior.inference import Draws, Sampler, bayes
-from oneprior.operators.base import LinearOperator, Operator
+from oneprior.operators.base import Operator
 from oneprior.operators.mask import Mask
 from oneprior.priors.base import NoisePrior, Prior
 from oneprior.priors.pushforward import Tilted
@@ -32,6 +31,7 @@ from oneprior.priors.residual import ResidualPrior, Residue
 from oneprior.tasks.familiarity import doubt, strangeness
 from oneprior.tasks.measurement import Measurement, measured
 from oneprior.tasks.methods import Aim, Guide, choose, on_surface
+from oneprior.tasks.plausible import doubt_values
 from oneprior.tasks.seen import as_found, limits, placed, smoothed
 from oneprior.tasks.tiling import covering, event_shape_of, larger
 from oneprior.training.numerics import quick
@@ -306,6 +306,7 @@ def _measurement(
     else:
         if operator is None or noise is None:
             raise InputError("numbers alone do not say how they were measured: give the operator and the noise")
+        y = torch.as_tensor(y)  # of NumPy as well
         run_units = prior.units if isinstance(prior, Run) else None
         geometry = prior.geometry if isinstance(prior, Run) else None
         if not isinstance(operator, Operator):
@@ -319,27 +320,8 @@ def _measurement(
         )
         raise ShapeError("what was measured", tuple(given.event_shape), tuple(own), remedy)
     if isinstance(prior, Run):
-        _doubt_range(given)
+        doubt_values(given)
     return given
-
-
-def _doubt_range(measurement: Measurement) -> None:
-    """A warning where the values of a measurement hardly touch the range that they are read by."""
-    operator = measurement.operator
-    if not isinstance(operator, LinearOperator):
-        return
-    values = measurement.y if operator.keeps_pixels else measurement.picture()
-    seen = measurement.units.to_model(values.double()).flatten()
-    some = seen[:: 1 + len(seen) // (1 << 20)]
-    low, middle, high = some.quantile(some.new_tensor([0.005, 0.5, 0.995])).tolist()
-    if high < -0.8 or low > 0.8 or high - low < 0.02 or abs(middle) > 3:
-        a, b = (float(measurement.units.to_units(torch.tensor(v))) for v in (low, high))
-        warnings.warn(
-            f"the measurement's values, {a:.4g} .. {b:.4g}, hardly touch the range they are read by, "
-            f"{measurement.units.range[0]:g} .. {measurement.units.range[1]:g}: say which values are black and white "
-            "(units=, --value-range), or take a prior of such pictures",
-            stacklevel=3,
-        )
 
 
 def _rows(measurement: Measurement, seed: int, rows: Rows | None) -> Rows:

@@ -100,7 +100,7 @@ def test_a_guide_lends_its_covariance(trained, tmp_path, capsys):
 
 
 def test_a_picture_of_another_size_is_told_what_to_do(trained, tmp_path, capsys):
-    np.save(tmp_path / "large.npy", np.zeros((16, 16), np.uint16))
+    np.save(tmp_path / "large.npy", np.zeros((6, 16), np.uint16))
     words = ["--input", str(tmp_path / "large.npy"), "--operator", "identity", "--noise", "5%"]
     assert run(["restore", str(trained / "ppca"), *words, "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err

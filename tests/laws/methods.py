@@ -38,6 +38,8 @@ from oneprior.inference import (
 from oneprior.inference.guidance import Langevin
 from oneprior.inference.noise.brgm import BRGM, BRGMVariational
 from oneprior.inference.tokens import Annealing, Enumeration, Gibbs, Informed, Lookahead
+from oneprior.inference.unknown_level import UnknownLevel
+from oneprior.likelihoods.noise import UnknownNoise
 from oneprior.operators import Operator, parse_operator
 from oneprior.priors.base import Prior
 from oneprior.priors.diffusion.samplers import Ancestral
@@ -52,6 +54,7 @@ SHAPE = torch.Size((1, 2, 4))
 SCHEDULE = EDMSchedule(sigma_max=40.0)
 FAST: dict[str, Sampler] = {
     "closed-form": ClosedForm(),
+    "unknown-level": UnknownLevel(),
     "daps": DAPS(steps=4),
     "daps:published": LangevinDAPS(Langevin(2, 3), 4),
     "latent-daps": LatentDAPS(4),
@@ -130,7 +133,8 @@ def measured(
     for prior in forms():
         y = operator(units.to_units(prior.sample(Rows(n, seed=3))))
         y = y + sigma * units.scale * Rows(n, seed=4).normal(*operator.out_shape)
-        given = Measurement(y, operator, sigma * units.scale, units)
+        noise = UnknownNoise(0.02 * units.scale, 2 * units.scale) if name == "unknown-level" else sigma * units.scale
+        given = Measurement(y, operator, noise, units)
         try:
             FAST[name].check(bayes(prior, given.likelihood))
         except IncompatiblePrior:

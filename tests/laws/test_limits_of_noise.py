@@ -79,7 +79,7 @@ TOKENS = {
 
 def test_no_method_is_missing():
     tested = {name.partition(":")[0] for name in (*NATIVE, *WALKS, *NOISE, *TOKENS, *EXEMPT)}
-    assert tested | {"annealed-codes", "blind", "blind-gaussian", "blind-daps"} == set(METHODS)
+    assert tested | {"annealed-codes", "blind", "blind-gaussian", "blind-daps", "unknown-level"} == set(METHODS)
 
 
 @pytest.mark.parametrize("name", [*NATIVE, *NOISE])

@@ -3,6 +3,7 @@
 | what is left after peeling | evidence | fast | best | calibrated |
 |---|---|---|---|---|
 | Gaussian, mixture, or a denoiser made of one | linear, Gaussian noise | closed form | closed form | closed form |
+| the same | linear, Gaussian noise of unknown level | closed form, level drawn | the same | the same |
 | denoiser that knows its data's covariance | linear, Gaussian noise | moment matching 20 | 40 | daps 30 |
 | denoiser, for denoising, or knowing no covariance | linear, Gaussian noise | moment matching 20 | 40 | 30 |
 | denoiser of tiles | linear, Gaussian noise | daps 20 | daps 40 | daps 30 |
@@ -62,6 +63,7 @@ from oneprior.inference.blind import uncertain_operator
 from oneprior.inference.blind_choice import choose_blind
 from oneprior.inference.noise.brgm import BRGM, BRGMVariational
 from oneprior.inference.tokens import Annealing, Enumeration, Gibbs, Informed, Lookahead
+from oneprior.inference.unknown_level import UnknownLevel
 from oneprior.likelihoods import GaussianLikelihood, MeasuredLikelihood
 from oneprior.operators.identity import Identity
 from oneprior.operators.words import near
@@ -94,6 +96,7 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "closed-form": Method(ClosedForm(), None, "exact, for Gaussians and mixtures under linear instruments"),
+    "unknown-level": Method(UnknownLevel(), None, "exact too where the noise level is unknown"),
     "daps": Method(DAPS(), DAPS.published, "draw a clean event, noise it again (Zhang et al. 2024)"),
     "latent-daps": Method(LatentDAPS(), LatentDAPS.published, "the same behind a decoder, or under any noise"),
     "moment-matching": Method(Guided(), Guided.published, "the guided denoiser (Rozet et al. 2024, MMPS)"),
@@ -201,7 +204,7 @@ def _named(words: str) -> Sampler:
 def _denoised(posterior: Posterior) -> Posterior:
     """A mixture under evidence that has no closed form, as the perfect denoiser that it is."""
     law, likelihood = posterior.prior, posterior.likelihood
-    exact = isinstance(likelihood, GaussianLikelihood) and likelihood.white and likelihood.linear
+    exact = serves(ClosedForm(), posterior) or serves(UnknownLevel(), posterior)
     measured = isinstance(likelihood, MeasuredLikelihood) and likelihood.differentiable
     if not isinstance(law, GaussianMixturePrior) or exact or not measured or _is_blind(posterior):
         return posterior
@@ -234,8 +237,9 @@ def _from_table(posterior: Posterior, aim: Aim, guide: Guide | None) -> Sampler:
     linear = isinstance(likelihood, GaussianLikelihood) and gaussian and likelihood.linear
     if _is_blind(posterior):
         return choose_blind(posterior)
-    if linear and isinstance(prior, ClosedForm.needs.prior):
-        return ClosedForm()
+    for exact in (ClosedForm(), UnknownLevel()):
+        if serves(exact, posterior):
+            return exact
     if linear and isinstance(prior, DenoisingPrior):
         assert isinstance(likelihood, GaussianLikelihood)
         return _guided(prior, aim, guide, isinstance(likelihood.operator, Identity))
@@ -255,6 +259,15 @@ def _from_table(posterior: Posterior, aim: Aim, guide: Guide | None) -> Sampler:
     except IncompatiblePrior as error:
         raise IncompatiblePrior(f"no method restores a {type(prior).__name__} under this evidence: {error}") from None
     return method
+
+
+def serves(method: Sampler, posterior: Posterior) -> bool:
+    """Whether a method can draw from a posterior."""
+    try:
+        method.check(posterior)
+    except IncompatiblePrior:
+        return False
+    return True
 
 
 def _guided(prior: DenoisingPrior, aim: Aim, guide: Guide | None, denoising: bool) -> Sampler:

@@ -24,8 +24,6 @@ from oneprior.priors.linear_gaussian import Instrument
 
 FOREIGN = 4.0
 """T above which an event is called foreign: about one familiar event in a thousand."""
-MISFIT = 2.0
-"""Misfit of the posterior mean beyond which a restoration does not explain its measurement."""
 _PROBES = 16
 
 
@@ -56,15 +54,25 @@ def strangeness(law: LowRankGaussian, likelihood: Likelihood) -> Tensor | None:
     return (energy / seen[level]).float()
 
 
-def doubt(misfit: float, distance: float) -> str:
+def most_misfit(numbers: int) -> float:
+    """The misfit of a posterior mean beyond which a restoration does not explain its measurement.
+
+    The misfit of the truth is 1 with deviation 1 / sqrt(2 m) over m numbers, that of the mean below it; 1.4 leaves room
+    for methods that are not exact, 2 / sqrt(m) for chance where there are few numbers (nearly three deviations).
+    """
+    return 1.4 + 2 / numbers**0.5
+
+
+def doubt(misfit: float, distance: float, numbers: int) -> str:
     """Why a restoration is not to be trusted, or nothing.
 
     Args:
         misfit: of the posterior mean, see `Measurement.misfit`.
         distance: T, see `strangeness`.
+        numbers: m, in a measurement.
     """
     remedy = "another kind of image, a misaligned one, or another operator or noise level than was said"
-    if not misfit <= MISFIT:
+    if not misfit <= most_misfit(numbers):
         return f"the measurement lies {misfit:.1f} noise deviations from what the restoration predicts: {remedy}"
     if not distance <= FOREIGN:
         return f"the measurement is {distance:.1f} times as far from the training data as they are: {remedy}"

@@ -79,9 +79,10 @@ class Restoration:
     def doubts(self) -> list[str]:
         """For each row a sentence where measurement and prior do not go together, or an empty one: do not trust it."""
         fit = [0.0] * len(self.mean) if self.measurement.exact else self.diagnostics["misfit"].tolist()
+        size = self.measurement.operator.out_shape.numel()
         strange = self.diagnostics.get("strangeness")
         far = [1.0] * len(fit) if strange is None else strange.tolist()
-        return [doubt(misfit, distance) for misfit, distance in zip(fit, far, strict=True)]
+        return [doubt(misfit, distance, size) for misfit, distance in zip(fit, far, strict=True)]
 
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
         """Lower and upper end of the central interval, entry by entry; see `Draws.interval`."""

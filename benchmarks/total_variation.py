@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from oneprior.evaluation import psnr
-from oneprior.operators import LinearOperator
+from oneprior.operators.spectral_norm import largest_singular_value
 from oneprior.tasks import Measurement
 
 WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -32,9 +32,11 @@ def _minimise(given: Measurement, weight: float, steps: int) -> Tensor:
     likelihood = given.likelihood
     operator, y = likelihood.linear_operator, likelihood.y
     sigma = float(torch.as_tensor(likelihood.noise_level).max())  # type: ignore[attr-defined]
+    start = torch.ones(1, *operator.in_shape)
+    norm = largest_singular_value(lambda v: operator.adjoint(operator(v)), start)
     y = y / sigma
     x = operator.pinv(likelihood.y)
-    step = 0.95 / (_norm(operator) / sigma + 8**0.5 * weight)
+    step = 0.95 / (norm / sigma + 8**0.5 * weight)
     p, q = _gradient(x) * 0, y * 0
     ahead = x
     for _ in range(steps):
@@ -60,12 +62,3 @@ def _divergence(p: Tensor) -> Tensor:
     top = torch.cat([torch.zeros_like(down[:, :, :1]), down[:, :, :-1]], 2)
     left = torch.cat([torch.zeros_like(right[..., :1]), right[..., :-1]], 3)
     return down - top + right - left
-
-
-def _norm(operator: LinearOperator, steps: int = 30) -> float:
-    """The largest singular value, by power iteration."""
-    x = torch.ones(1, *operator.in_shape)
-    for _ in range(steps):
-        x = operator.adjoint(operator(x))
-        x = x / x.norm()
-    return float(operator(x).norm())

@@ -69,12 +69,15 @@ class GaussianPosterior(ExactPosterior):
     Args:
         prior: the Gaussian.
         likelihood: linear, Gaussian; its n rows are the problems. Noise level 0 is the limit of small noise.
+        instrument: the prior's basis seen through the likelihood's operator, in float64, where it is made already.
 
     Raises:
         IncompatiblePrior: for a likelihood that is not linear, or has a noise level for each entry.
     """
 
-    def __init__(self, prior: LowRankGaussian, likelihood: GaussianLikelihood) -> None:
+    def __init__(
+        self, prior: LowRankGaussian, likelihood: GaussianLikelihood, instrument: Instrument | None = None
+    ) -> None:
         if not likelihood.linear:
             raise IncompatiblePrior("a closed-form posterior needs a linear operator; use a sampler of the noise road")
         if not likelihood.white:
@@ -82,7 +85,7 @@ class GaussianPosterior(ExactPosterior):
         self.n, self.event_shape = likelihood.rows, prior.event_shape
         self._dtype = likelihood.y.real.dtype
         self.prior = prior.to(torch.float64)
-        self.instrument = Instrument(self.prior.basis, likelihood.linear_operator, likelihood.y)
+        self.instrument = instrument or Instrument(self.prior.basis, likelihood.linear_operator, likelihood.y)
         self.sigma, self._log_scale = likelihood.noise_level.double(), likelihood.log_scale
         double = torch.complex128 if likelihood.y.is_complex() else torch.float64
         self._y = self.instrument.vector(likelihood.y.to(double))

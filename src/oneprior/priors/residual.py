@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -133,6 +134,12 @@ class Residue:
         self.residual, self.likelihood = residual, likelihood
         self._seen = compose(likelihood.linear_operator, Scale(residual.scale))  # A diag(scale)
 
+    @cached_property
+    def _whitener(self) -> Whitener:
+        """Made once, with the instrument that every completion of draws needs again."""
+        likelihood = self.likelihood
+        return Whitener(self.residual.law, GaussianLikelihood(likelihood.y, self._seen, likelihood.noise_level))
+
     @staticmethod
     def serves(likelihood: object) -> bool:
         """Whether e can be integrated out of this evidence in closed form."""
@@ -146,7 +153,7 @@ class Residue:
         """log p(y | f(z)) up to nothing: N(F (y - A mean); F A f(z), I), with the volume of F."""
         law, likelihood = self.residual.law, self.likelihood
         operator, y = likelihood.linear_operator, likelihood.y
-        whitener = Whitener(law, GaussianLikelihood(y, self._seen, likelihood.noise_level))
+        whitener = self._whitener
         instrument = whitener.instrument
         centred = instrument.vector(y) - instrument.forward(law.mean.flatten()[None].to(y.real))
         return GaussianLikelihood(
@@ -173,7 +180,7 @@ class Residue:
         likelihood = self.likelihood.take(index)
         gap = likelihood.y - likelihood.linear_operator(x)
         left = GaussianLikelihood(gap, self._seen, likelihood.noise_level)
-        return GaussianPosterior(self.residual.law, left)
+        return GaussianPosterior(self.residual.law, left, self._whitener.instrument)
 
 
 class Scale(LinearOperator):

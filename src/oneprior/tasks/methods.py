@@ -204,9 +204,10 @@ def _named(words: str) -> Sampler:
 def _denoised(posterior: Posterior) -> Posterior:
     """A mixture under evidence that has no closed form, as the perfect denoiser that it is."""
     law, likelihood = posterior.prior, posterior.likelihood
+    if not isinstance(law, GaussianMixturePrior) or _is_blind(posterior):
+        return posterior
     exact = serves(ClosedForm(), posterior) or serves(UnknownLevel(), posterior)
-    measured = isinstance(likelihood, MeasuredLikelihood) and likelihood.differentiable
-    if not isinstance(law, GaussianMixturePrior) or exact or not measured or _is_blind(posterior):
+    if exact or not isinstance(likelihood, MeasuredLikelihood) or not likelihood.differentiable:
         return posterior
     return replace(posterior, prior=ClosedFormDenoiser(law, EDMSchedule(), law.moments()))
 
@@ -265,7 +266,7 @@ def serves(method: Sampler, posterior: Posterior) -> bool:
     """Whether a method can draw from a posterior."""
     try:
         method.check(posterior)
-    except IncompatiblePrior:
+    except InputError:  # another prior or evidence, or too many grids to count
         return False
     return True
 
@@ -281,12 +282,8 @@ def _guided(prior: DenoisingPrior, aim: Aim, guide: Guide | None, denoising: boo
 
 def _codes(posterior: Posterior, aim: Aim) -> Sampler:
     """Of codes on a grid."""
-    count = Enumeration()
-    try:
-        count.check(posterior)
-        return count
-    except InputError:  # too many grids, or no density
-        pass
+    if serves(Enumeration(), posterior):
+        return Enumeration()
     gaussian = isinstance(posterior.likelihood, GaussianLikelihood) and posterior.likelihood.differentiable
     return _work("lookahead-codes", aim) if gaussian else METHODS["annealed-codes"].default
 

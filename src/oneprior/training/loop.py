@@ -37,7 +37,7 @@ from oneprior.training.order import DataOrder, fetched_ahead, part_of, passes_ov
 from oneprior.training.parallel import Team, unbothered, whole
 from oneprior.training.players import Losses, Players, recipes
 from oneprior.training.progress import Progress
-from oneprior.training.residual import fit_moments, fit_residual, write_moments, write_residual
+from oneprior.training.residual import fit_moments, leave_laws, write_moments
 from oneprior.training.run import write_run
 from oneprior.training.schedules import Budget, crossed, decay_factor, warmup_factor
 
@@ -337,13 +337,14 @@ class _Fit:
     def _leave_laws(self) -> None:
         """The Gaussian of the data and what the decoder cannot say of them, beside the weights: `training.residual`."""
         assert self.folder is not None
-        if self.config.residual and not isinstance(self.data, CachedLatents):
+        config = self.config
+        if not config.residual or isinstance(self.data, CachedLatents):  # latents: left before they were encoded
+            return
+        if self.team.shards:
             write_moments(self.folder, fit_moments(self.data))
-        if self.config.residual and not self.team.shards and self.data.event_shape == self.model.event_shape:
-            with resting(self.model, 1.0):
-                law = fit_residual(self.model, self.unseen or self.data, self.config.residual, self.config.seed)
-            if law is not None:
-                write_residual(self.folder, law)
+            return
+        with resting(self.model, 1.0):
+            leave_laws(self.folder, self.model, self.data, self.unseen, config.residual, config.seed)
 
     def _progress(self, picture: Path | None = None, measured: float | None = None, finished: bool = False) -> Progress:
         at, (images, seconds) = self.at, self.session

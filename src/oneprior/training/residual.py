@@ -12,7 +12,6 @@ Events are held out where the run holds any out; a model that knows its training
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -48,17 +47,14 @@ def fit_residual(model: Model, data: Dataset, events: int = 1024, seed: int = 0)
     """
     if model.surface() is None or len(data) < 2:
         return None
-    batches = list(_some(data, events, model.device))
-    first = model.explain(batches[0].x, Rows(len(batches[0]), seed=seed), batches[0].condition)
-    searched = first is None
-    if searched:
-        batches = batches[: max(1, _SEARCHED // _BATCH)]
-    parts = []
-    for k, batch in enumerate(batches):
+    parts, searched = [], False
+    for k, batch in enumerate(_some(data, events, model.device)):
+        if searched and k * _BATCH >= _SEARCHED:
+            break
         rows = Rows(range(k * _BATCH, k * _BATCH + len(batch)), seed=seed, stream="residual", device=model.device)
-        seen = _search(model, batch, rows) if searched else model.explain(batch.x, rows, batch.condition)
-        assert seen is not None
-        parts.append(batch.x - seen)
+        seen = model.explain(batch.x, rows, batch.condition)
+        searched = seen is None
+        parts.append(batch.x - (_search(model, batch, rows) if seen is None else seen))
     left = torch.cat(parts).cpu()
     rank = None if len(left) >= 32 else 0
     if not searched:
@@ -75,12 +71,27 @@ def measure_residual(run: Run, data: Dataset, events: int = 1024) -> Run:
     Raises:
         InputError: for a family that needs none (its law covers all events).
     """
-    law = fit_residual(run.model, data, events, run.record.train.get("seed", 0))
-    if law is None:
+    if run.model.surface() is None or len(data) < 2:
         raise InputError(f"a {run.family} has no residual: its law covers every event, or there are no events")
-    write_residual(run.path, law)
-    write_moments(run.path, fit_moments(data))
-    return replace(run)
+    leave_laws(run.path, run.model, data, data, events, run.record.train.get("seed", 0))
+    return run
+
+
+def leave_laws(folder: Path, model: Model, data: Dataset, unseen: Dataset | None, events: int, seed: int) -> None:
+    """The Gaussian of the data and the residual of the model, written into a run folder.
+
+    Args:
+        folder: of the run.
+        model: trained, in evaluation mode.
+        data: what it was trained on.
+        unseen: what was held out; None where nothing was.
+        events: as in `fit_residual`.
+        seed: as there.
+    """
+    write_moments(folder, fit_moments(data))
+    law = fit_residual(model, unseen or data, events, seed)
+    if law is not None:
+        write_residual(folder, law)
 
 
 def fit_moments(data: Dataset) -> LowRankGaussian:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from oneprior.core import InputError, Rows
+from oneprior.core import ConditionSpec, InputError, Rows
 from oneprior.inference import bayes
 from oneprior.inference.noise.brgm import BRGM, BRGMVariational, _ramp, _Task
 from oneprior.likelihoods import GaussianLikelihood
@@ -98,3 +98,16 @@ def test_variational_samples_keep_the_deviation_they_began_with(prior):
 def test_a_strange_program_is_refused():
     with pytest.raises(InputError, match="programs tensorflow and pytorch"):
         BRGM("jax")
+
+
+def test_rows_of_other_conditions_have_their_own_statistics():
+    """The styles of a row come back as they were, whatever condition the row beside it has."""
+    label = ConditionSpec("label", "class", classes=3)
+    with seeded(0, "brgm"):
+        model = GAN(GANConfig(network="stylegan2", latent=8, width=8, mapping_layers=2), (1, 8, 8), (label,))
+    prior = model.eval().prior({"label": torch.tensor([0, 2])}, space="w+")
+    task = _Task(bayes(prior, evidence(prior)), "tensorflow", None, None)
+    u = Rows(2, seed=1).normal(*prior.noise_shape)
+    w = task.styles(u)
+    assert torch.allclose(w, prior.base.styles(u))
+    assert torch.allclose(prior.decode(task._noise(w)), prior.decode(u), atol=1e-3)

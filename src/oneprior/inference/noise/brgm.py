@@ -177,9 +177,10 @@ class _Task:
         self.posterior, self.prior, self.likelihood = posterior, prior, likelihood
         self.program, self.perceptual = program, perceptual
         latent = prior.noise_shape[-1]
-        self.root = prior.root if isinstance(prior, StyleNormal) else torch.eye(latent, device=prior.device)[None]
-        self.mean = prior.mean if isinstance(prior, StyleNormal) else torch.zeros(1, latent, device=prior.device)
-        self.radius = float(self.root.square().sum((1, 2)).mean().sqrt())
+        plain = torch.zeros(1, latent, device=prior.device), torch.eye(latent, device=prior.device)[None]
+        self.base = prior if isinstance(prior, StyleNormal) else StyleNormal(prior.noise_shape, *plain)
+        self.back = torch.linalg.pinv(self.base.root)
+        self.radius = float(self.base.root.square().sum((1, 2)).mean().sqrt())
         shrink = posterior.event_shape[-1] / likelihood.operator.out_shape[-1]
         strong = 1.0 if shrink > 16 and len(likelihood.operator.out_shape) > 1 else 0.1
         own = 3.0 if program == "tensorflow" else strong
@@ -192,34 +193,43 @@ class _Task:
 
     def styles(self, u: Tensor) -> Tensor:
         """w of u: (n, [layers,] latent) -> (n, layers, latent)."""
-        row = torch.arange(len(u), device=u.device) % len(self.mean)
-        return self.mean[row].unsqueeze(1) + self._layers(u) @ self.root[row]
+        return self.base.styles(self._layers(u))
 
     def of_styles(self, step: Tensor) -> Tensor:
         """The u whose styles are w_avg + step."""
-        row = torch.arange(len(step), device=step.device) % len(self.mean)
-        return (self._layers(step) @ torch.linalg.pinv(self.root[row])).reshape(step.shape)
+        return (self._layers(step) @ self.back[self._row(step)]).reshape(step.shape)
 
     def deviation(self, w: Tensor) -> Tensor:
         """Standard deviation of each entry of w under the prior, shaped as w."""
-        return self.root.square().sum(1).sqrt().mean(0).expand_as(w).clone()
+        return self.base.root.square().sum(1).sqrt()[self._row(w)].unsqueeze(1).expand_as(w).clone()
 
     def events(self, w: Tensor) -> Tensor:
         """G(w) as one draw, (1, n, *event_shape)."""
-        u = self.of_styles((w - self.mean.mean(0)).reshape(-1, *self.prior.noise_shape))
-        return self.posterior.events(self.prior.decode(u)[None])
+        return self.posterior.events(self.prior.decode(self._noise(w))[None])
 
     def loss(self, w: Tensor) -> Tensor:
         """The objective of each row, (n,)."""
-        u = self.of_styles((w - self.mean.mean(0)).reshape(-1, *self.prior.noise_shape))
-        seen, target = self._picture(self.likelihood.predict(self.prior.decode(u))), self._picture(self.likelihood.y)
+        x = self.prior.decode(self._noise(w))
+        seen, target = self._picture(self.likelihood.predict(x)), self._picture(self.likelihood.y)
         total = 0.001 * _GREY**2 * (seen - target).square().flatten(1).mean(1)
         if self.perceptual is not None:
             total = total + (1.0 if self.program == "tensorflow" else 1e7) * self.perceptual(seen, target)
-        total = total + 100 * ((w - self.mean.mean(0)) / self.radius).square().flatten(1).mean(1)
+        total = total + 100 * (self._from_average(w) / self.radius).square().flatten(1).mean(1)
         unit = w / w.norm(dim=2, keepdim=True).clamp_min(1e-8)
         apart = (1 - unit @ unit.transpose(1, 2)).abs().flatten(1)
         return total + self.weight * (apart.mean(1) if self.program == "tensorflow" else apart.sum(1))
+
+    def _noise(self, w: Tensor) -> Tensor:
+        """The u of styles w, (n, *noise_shape)."""
+        return self.of_styles(self._from_average(w).reshape(-1, *self.prior.noise_shape))
+
+    def _from_average(self, w: Tensor) -> Tensor:
+        """w - w_avg, each row under its own condition."""
+        return w - self.base.mean[self._row(w)].unsqueeze(1)
+
+    def _row(self, like: Tensor) -> Tensor:
+        """Which condition's statistics each row has."""
+        return torch.arange(len(like), device=like.device) % len(self.base.mean)
 
     def _picture(self, y: Tensor) -> Tensor:
         """A measurement as a picture: itself, or put back where it was taken, with one value in the holes."""

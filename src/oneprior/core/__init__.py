@@ -14,6 +14,7 @@ from oneprior.core.files import replacing
 from oneprior.core.geometry import Geometry
 from oneprior.core.imports import user_function
 from oneprior.core.linear import conjugate_gradient, inner, norm, per_row
+from oneprior.core.precision import in_bf16, native_bf16
 from oneprior.core.rows import Rows
 from oneprior.core.units import AffineMap
 
@@ -29,7 +30,9 @@ __all__ = [
     "Rows",
     "ShapeError",
     "conjugate_gradient",
+    "in_bf16",
     "inner",
+    "native_bf16",
     "norm",
     "per_row",
     "replacing",

@@ -165,6 +165,10 @@ class MeasuredLikelihood(Likelihood):
         inner = self.through
         return self._changed(through=f if inner is None else lambda z: inner(f(z)))
 
+    def behind(self, decoder: Callable[[Tensor], Tensor]) -> Self:
+        """The same law with another decoder in place of `through`."""
+        return self._changed(through=decoder)
+
     def _in_units(self, units: AffineMap) -> Self:
         """y = A (scale x + offset) + noise is (y - A offset) / scale = A x + noise / scale, for a linear A."""
         if not (self.additive and self.linear):

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from oneprior.core import native_bf16
 from oneprior.models.base import Model, Recipe
 from oneprior.priors.base import Prior
 from oneprior.priors.diffusion.prior import DiffusionPrior
@@ -108,13 +109,6 @@ def _parts(model: nn.Module) -> Iterator[nn.Module]:
             yield from _parts(part)
         else:
             yield part
-
-
-def native_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 in hardware: AMX, AVX512-BF16, tensor cores since Ampere."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _long(config: TrainConfig, device: torch.device, bf16: bool) -> bool:

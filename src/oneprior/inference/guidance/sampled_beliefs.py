@@ -18,7 +18,9 @@ row's own I + K'K, K = dh / dv / sigma, by products with a kept graph. These are
 
     G = E[J' J]  (from random products J' xi),      H = I + C^(1/2) G C^(1/2) / sigma^2,
 
-shared by all rows and levels. A row that a step made worse goes back half the way.
+shared by all rows and levels. A row that a step made worse goes back half the way. Behind a decoder the residual is
+computed in single precision and K in bf16, where the device multiplies that natively (measured: 2.4 times the speed;
+K is off by some thousandths, which the step from the last level's draw multiplies, not the draw).
 
 Noise that is Gaussian once its scale is known (Laplace, outliers, an unknown sigma) is served by Gibbs sampling, the
 scale drawn at each level given the last x0. Any other law of y given h is replaced, at each step, by the Gaussian with
@@ -31,7 +33,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oneprior.core import IncompatiblePrior, Rows, per_row
+from oneprior.core import IncompatiblePrior, Rows, in_bf16, native_bf16, per_row
 from oneprior.likelihoods.base import Likelihood
 from oneprior.likelihoods.gaussian import GaussianLikelihood
 from oneprior.likelihoods.measured import MeasuredLikelihood, numbers, numbers_of_level
@@ -165,8 +167,10 @@ class _Linearised:
     ) -> None:
         with torch.enable_grad():
             self.point = v.detach().requires_grad_()
-            clean = likelihood.predict(centre + root(self.point))
-            gap, self.weight = _local(likelihood, clean.detach())
+            rough = _rough(likelihood)
+            clean = rough.predict(centre + root(self.point))
+            seen = clean.detach() if rough is likelihood else _seen(likelihood, centre + root(v))
+            gap, self.weight = _local(likelihood, seen)
             self.scaled = numbers(clean) * self.weight
             self.probe = torch.zeros_like(self.scaled, requires_grad=True)
             (self.pulled,) = torch.autograd.grad(self.scaled, self.point, self.probe, create_graph=True)
@@ -221,6 +225,19 @@ class _Shared:
         """(n, *event_shape), w^2 (n,) -> (n, *event_shape)."""
         along = (r.flatten(1) @ self.vectors) / (1 + precision[:, None] * self.values)
         return (along @ self.vectors.T).reshape(r.shape)
+
+
+def _rough(likelihood: MeasuredLikelihood) -> MeasuredLikelihood:
+    """The likelihood with its decoder in bf16, where it has one and that pays."""
+    decoder, y = likelihood.through, likelihood.y
+    if decoder is None or y.real.dtype != torch.float32 or not native_bf16(y.device):
+        return likelihood
+    return likelihood.behind(in_bf16(decoder))
+
+
+@torch.no_grad()
+def _seen(likelihood: MeasuredLikelihood, x: Tensor) -> Tensor:
+    return likelihood.predict(x)
 
 
 def _local(likelihood: MeasuredLikelihood, clean: Tensor) -> tuple[Tensor, Tensor]:

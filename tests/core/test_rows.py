@@ -104,6 +104,18 @@ def test_the_same_bits_on_a_gpu():
     assert torch.equal(cpu, gpu.cpu())
 
 
+def test_mirrored_draws_are_turned_over_in_pairs_whatever_stands_beside_them():
+    a, b, c = Rows(4, seed=2).repeat(3, mirrored=True).normal(9, dtype=torch.float64).reshape(3, 4, 9)
+    assert torch.equal(b, -a)
+    assert not torch.equal(c, a)
+    plain = Rows(4, seed=2).repeat(2).normal(9, dtype=torch.float64).reshape(2, 4, 9)
+    assert torch.equal(torch.stack([a, c]), plain)
+    u = Rows(4, seed=2).stream("x").repeat(2, mirrored=True).uniform(9, dtype=torch.float64).reshape(2, 4, 9)
+    assert torch.allclose(u.sum(0), torch.ones(4, 9).double(), atol=1e-12)
+    alone = Rows([3], seed=2).repeat(2, mirrored=True).to("cpu").normal(9, dtype=torch.float64)
+    assert torch.equal(alone[1], b[3])
+
+
 def test_draws_are_not_repeated_again():
     rows = Rows(2).repeat(3)
     assert len(rows.repeat(1)) == 6

@@ -1,5 +1,7 @@
 """Guidance with exact denoisers: what must be exact is tested as exact, and the bias of the rest is measured."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -91,6 +93,32 @@ def test_daps_is_exact_for_a_gaussian_however_few_levels(words):
     assert z.square().mean() < 1.7
     assert not draws.exact  # exact for Gaussians only, and the method cannot know
     assert draws.network_calls == 3 * 2000 * 3
+
+
+@pytest.mark.parametrize("sampler", [DAPS(steps=3, mirrored=True), Guided(sampler=Ancestral(steps=40), mirrored=True)])
+def test_mirrored_draws_have_the_law_of_any_and_a_mean_without_error_for_a_gaussian(sampler):
+    law = gaussian()
+    likelihood = evidence(law, "mask:left")
+    exact = exact_posterior(law, likelihood)
+    posterior = bayes(ClosedFormDenoiser(law, SCHEDULE), likelihood)
+    draws = sampler(posterior, 3000, Rows(3, seed=6))
+    if isinstance(sampler, DAPS):  # ancestral steps are finite, and their draws a little narrow
+        assert max(z_scores(draws.x[half::2], exact).abs().max() for half in (0, 1)) < 4.5
+    assert torch.allclose(draws.x.mean(0), draws.x[:2].mean(0), atol=2e-3)
+    assert torch.allclose(draws.mean(), exact.mean().float(), atol=0.01)
+    plain = replace(sampler, mirrored=False)(posterior, 3000, Rows(3, seed=7))
+    assert torch.allclose(draws.std().square().mean(), plain.std().square().mean(), rtol=0.05)
+
+
+def test_mirrored_draws_of_a_mixture_have_the_law_of_any_and_a_better_mean():
+    law = mixture()
+    likelihood = evidence(law, "downsample:2", noise=0.4)
+    exact = exact_posterior(law, likelihood)
+    posterior = bayes(ClosedFormDenoiser(law, SCHEDULE), likelihood)
+    x = DAPS(steps=3, mirrored=True)(posterior, 4000, Rows(3, seed=6)).x
+    assert max(z_scores(x[half::2], exact).abs().max() for half in (0, 1)) < 4.5
+    pairs = x.unflatten(0, (-1, 2)).mean(1)
+    assert pairs.var(0).mean() < 0.4 * x.var(0).mean()  # 0.5 for independent ones
 
 
 def test_daps_is_exact_for_a_mixture():

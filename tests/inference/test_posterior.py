@@ -5,6 +5,7 @@ import torch
 
 from oneprior.core import AffineMap, IncompatiblePrior, InputError, Rows, ShapeError
 from oneprior.inference import DAPS, HMC, ClosedForm, Draws, EllipticalSlice, Guided, bayes
+from oneprior.inference.posterior import spread_of
 from oneprior.likelihoods import GaussianLikelihood, Product, Reward
 from oneprior.operators import Affine, Matrix, parse_operator
 from oneprior.priors.base import StandardNormal
@@ -137,3 +138,15 @@ def test_the_closed_form_goes_beyond_dense_matrices_without_an_evidence(monkeypa
     assert "log_evidence" not in iterative.diagnostics
     assert torch.allclose(dense.mean(), iterative.mean(), atol=1e-6)
     assert torch.allclose(dense.x, iterative.x, atol=1e-6)
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.5])
+@pytest.mark.parametrize("draws", [4, 5, 19])
+def test_the_spread_of_mirrored_pairs_is_unbiased(draws, shared):
+    m, rows = (draws + 1) // 2, Rows(40_000, seed=1)
+    own = rows.normal(m, dtype=torch.float64)
+    pair = rows.normal(m, dtype=torch.float64)
+    x = torch.stack([(1 - shared) ** 0.5 * own, -((1 - shared) ** 0.5) * own], 2) + shared**0.5 * pair[:, :, None]
+    x = x.flatten(1)[:, :draws].T
+    assert torch.isclose(spread_of(x, mirrored=True).square().mean(), torch.ones(()).double(), atol=0.02)
+    assert spread_of(x[:1], mirrored=True).abs().max() == 0

@@ -23,6 +23,7 @@ from torch import Tensor
 from oneprior.core.errors import InputError
 
 _MASK = 0xFFFFFFFF
+_MIRROR = 1 << 62  # in the index of a row whose bits are those of another, turned over
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _CHUNK = 1 << 16  # counters worked on at once: the working set stays in the processor's cache
@@ -87,15 +88,21 @@ class Rows:
         """The streams of some of the rows, in that order, at the same call."""
         return self._with(self.index[index], self.name, self.calls)
 
-    def repeat(self, draws: int) -> Rows:
+    def repeat(self, draws: int, *, mirrored: bool = False) -> Rows:
         """draws * n rows, draw-major: draw s of row i has a stream of its own, whatever n and draws are.
+
+        Args:
+            draws: how many of each row.
+            mirrored: draws 2 k + 1 get the numbers of draws 2 k turned over: u becomes 1 - u, and a normal z becomes
+                -z. Each draw alone has the same law as before (antithetic variates: Hammersley, Morton 1956).
 
         Raises:
             InputError: for rows that are draws already, whose streams would meet; take `stream(name)` with other rows.
         """
         if draws > 1 and bool((self.index >> 40).any()):
             raise InputError("these rows are draws of others already (`repeat`), and cannot be repeated again")
-        shifted = [self.index + (s << 40) for s in range(draws)]
+        numbers = [(s // 2 << 40) + s % 2 * _MIRROR if mirrored else s << 40 for s in range(draws)]
+        shifted = [self.index + number for number in numbers]
         return self._with(torch.cat(shifted) if shifted else self.index[:0], self.name, self.calls)
 
     def _with(self, index: Tensor, name: str, calls: int) -> Rows:
@@ -114,8 +121,9 @@ class Rows:
             step = max(1, self._chunk // blocks)
             for start in range(0, n, step):
                 index = self.index[start : start + step, None]
-                words = _philox((block, number, index & _MASK, index >> 32), self._key)
+                words = _philox((block, number, index & _MASK, (index & ~_MIRROR) >> 32), self._key)
                 torch.stack(torch.broadcast_tensors(*words), dim=-1, out=out[start : start + step])
+            out ^= torch.where(self.index & _MIRROR > 0, _MASK, 0)[:, None, None]
         return out.reshape(n, -1)[:, :size].reshape(n, *shape)
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -121,6 +121,7 @@ class Draws:
         diagnostics: what the method says of itself (acceptance, step sizes, ESS ...).
         centre: E[x | y] where the method knows it better than the mean of these draws, (n, *event_shape).
         spread: the standard deviation where the method knows it better than theirs.
+        mirrored: whether draws 2 k and 2 k + 1 are a pair made of mirrored random numbers (`Rows.repeat`).
     """
 
     x: Tensor
@@ -132,6 +133,7 @@ class Draws:
     diagnostics: dict[str, Any] = field(default_factory=dict)
     centre: Tensor | None = None
     spread: Tensor | None = None
+    mirrored: bool = False
 
     def mean(self) -> Tensor:
         """Posterior mean, (n, *event_shape)."""
@@ -141,7 +143,7 @@ class Draws:
         """Posterior standard deviation, (n, *event_shape)."""
         if self.spread is not None:
             return self.spread
-        return self.x.std(0) if self.x.shape[0] > 1 else torch.zeros_like(self.x[0])
+        return spread_of(self.x, self.mirrored)
 
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
         """The central interval between order statistics: with S draws it holds exactly level when
@@ -152,6 +154,21 @@ class Draws:
             raise InputError(f"{s} draws have no exact {level:.0%} interval; take 19, 39 or 99 for 90 %")
         order = self.x.sort(0).values
         return order[round(k) - 1], order[s - round(k)]
+
+
+def spread_of(x: Tensor, mirrored: bool = False) -> Tensor:
+    """The standard deviation behind draws (draws, ...), entry by entry; 0 of a single one.
+
+    Of mirrored draws it is the spread within pairs and of the pairs' means, which is unbiased where the spread of all
+    would take the pairs' agreement about the mean for width; one pair tells only the first of the two.
+    """
+    if len(x) < 2:
+        return torch.zeros_like(x[0])
+    if not mirrored:
+        return x.std(0)
+    even, odd = x[: len(x) // 2 * 2].unflatten(0, (-1, 2)).unbind(1)
+    within = (0.5 * (even - odd)).square().mean(0)
+    return (within + (0.5 * (even + odd)).var(0)).sqrt() if len(even) > 1 else within.sqrt()
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from oneprior.core import AffineMap, Geometry, InputError, Rows, ShapeError
 from oneprior.inference import Draws, Sampler, bayes
+from oneprior.inference.posterior import spread_of
 from oneprior.operators.base import Operator
 from oneprior.operators.mask import Mask
 from oneprior.priors.base import NoisePrior, Prior
@@ -274,7 +275,7 @@ def _restoration(
     fit = {"misfit": seen.misfit(mean), "misfit_draw": first.misfit(draws[0]), **about}
     if ends is not None:
         draws, mean = draws.clamp(*ends), mean.clamp(*ends)
-        std = draws.std(0) if state.spread is None and len(draws) > 1 else std
+        std = spread_of(draws, state.mirrored) if state.spread is None else std
     return Restoration(
         draws,
         mean,

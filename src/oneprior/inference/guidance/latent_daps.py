@@ -20,7 +20,7 @@ step, 0.04 with two, the deviations right; none for a linear decoder.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -48,6 +48,7 @@ class LatentDAPS(Sampler):
         products: steps of conjugate gradients in each.
         grid: where the noise levels are.
         moments: the Gaussian that the spread of x0 given x_t comes from; that of the prior by default.
+        mirrored: draw in mirrored pairs, as in `DAPS`.
     """
 
     name: ClassVar[str] = "latent daps"
@@ -57,6 +58,7 @@ class LatentDAPS(Sampler):
     products: int = 4
     grid: Grid = _GRID
     moments: LowRankGaussian | None = None
+    mirrored: bool = False
 
     def __post_init__(self) -> None:
         if min(self.steps, self.newton, self.products) < 1:
@@ -73,11 +75,12 @@ class LatentDAPS(Sampler):
         assert isinstance(prior, DenoisingPrior)
         likelihood = posterior.likelihood.repeat(draws)
         beliefs = SampledBeliefs(prior, likelihood, self.moments, self.newton, self.products)
-        streams, tally = rows.to(prior.device).repeat(draws), Tally(posterior, draws, self.name)
+        streams, tally = rows.to(prior.device).repeat(draws, mirrored=self.mirrored), Tally(posterior, draws, self.name)
         path = self.grid.path(prior.schedule, self.steps, prior.device)
         x_t, x = first_x(prior, path, streams.normal(*prior.event_shape)), None
         for k in range(len(path)):
             x = watched(beliefs.draw(x_t, path.t[k].to(x_t), streams, x), self.name, k, posterior.n)
             if k + 1 < len(path):
                 x_t = path.alpha[k + 1] * x + path.sigma[k + 1] * streams.normal(*prior.event_shape)
-            yield tally.state(x, k + 1, beliefs.looked, (k + 1) / len(path))
+            state = tally.state(x, k + 1, beliefs.looked, (k + 1) / len(path))
+            yield replace(state, mirrored=self.mirrored)

@@ -1,7 +1,7 @@
 """What a batch saves: 100 images with 19 draws each at once, against one image at a time, and the memory of it.
 
-Fashion-MNIST seen through `downsample:4` with 5 % noise; the mixture in closed form, the VAE by the method that the table
-names for "best", the diffusion by DAPS in 20 levels. Three ways of the same work, timed in turn:
+Fashion-MNIST seen through `downsample:4` with 5 % noise; the mixture in closed form, the VAE by the method that the
+table names for "best", the diffusion by DAPS in 20 levels. Three ways of the same work, timed in turn:
 
 - batch: all images and their draws as rows of one call;
 - images one at a time: a call for each image, its 19 draws together;

@@ -100,3 +100,75 @@ def test_the_deviation_and_the_error_share_their_colours():
     same = replace(result, mean=result.measurement.truth + result.std)
     shown = panels.views(same, 0)
     assert np.abs(shown["deviation"].astype(int) - shown["error of mean"]).max() <= 4  # of 255: rounding
+
+
+def in_other_units(result, scale):
+    """The same restoration with numbers so many times as large."""
+    units = AffineMap(result.units.scale * scale, result.units.offset * scale)
+    part = result.measurement
+    told = replace(part, y=part.y * scale, units=units, truth=part.truth * scale)
+    return replace(
+        result, draws=result.draws * scale, mean=result.mean * scale, std=result.std * scale, measurement=told
+    )
+
+
+@pytest.mark.parametrize("scale", [2.0**-60, 2.0**-30, 2.0**40])
+def test_the_colours_follow_the_data_whatever_their_units(scale):
+    result = restoration((8, 8), "downsample:2")
+    plain, scaled = panels.views(result, 0), panels.views(in_other_units(result, scale), 0)
+    assert panels.highest_deviation(result.std * scale) == panels.highest_deviation(result.std) * scale
+    for name in ("deviation", "error of mean"):
+        assert np.ptp(plain[name]) > 100
+        assert np.abs(plain[name].astype(int) - scaled[name]).max() <= 1
+
+
+def test_where_nothing_deviates_the_map_is_black_and_the_errors_have_a_scale_of_their_own():
+    result = restoration((8, 8), "identity", draws=1)
+    assert panels.highest_deviation(result.std) == 0
+    shown = panels.views(result, 0)
+    assert (shown["deviation"][..., :3] == shown["deviation"][0, 0, :3]).all()
+    assert len(np.unique(shown["error of mean"][..., 0])) > 20
+    few = torch.zeros(1, 1, 40, 40)
+    few[..., 0, 0] = 3.0  # less than a hundredth
+    assert panels.highest_deviation(few) == 3.0
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (24, 20), (28, 28), (40, 160), (100, 300), (12,), (8, 6, 4)])
+@pytest.mark.parametrize("truth", [True, False])
+def test_a_panel_is_no_wider_than_a_page_and_its_rows_are_even(shape, truth):
+    result = restoration(shape, "identity", truth=truth)
+    assert panels.panel(result, 0).width <= 920
+    names = list(panels.views(result, 0))
+    for most in range(1, 7):
+        lines = panels._lines([names[:5], names[5:]], most)
+        assert [name for line in lines for name in line] == names
+        lengths = [len(line) for line in lines]
+        assert max(lengths) <= most
+        assert max(lengths) - min(lengths) <= 1
+
+
+def test_the_planes_of_a_volume_are_named():
+    plain = restoration((8, 6, 4), "identity")
+    assert list(panels.planes(plain)) == ["plane 3\nof axis 3", "plane 4\nof axis 2", "plane 5\nof axis 1"]
+    middles = list(panels.planes(plain).values())  # planes of 8, 8 and 6 lines, two of margin each
+    assert middles == pytest.approx([5 / 28, 15 / 28, 24 / 28])
+    geometry = Geometry("float32", (1.0, 1.0, 4.0), AFFINE, "nifti")
+    lying = restoration((10, 8, 4), "identity", geometry=geometry)
+    assert list(panels.planes(lying)) == ["axial", "coronal", "sagittal"]
+    assert list(panels.planes(lying).values()) == pytest.approx([5 / 46, 19 / 46, 37 / 46])
+    turned = replace(geometry, affine=((0, 0, 4.0, 0), AFFINE[0], AFFINE[1], AFFINE[3]))
+    assert list(panels.planes(restoration((10, 8, 4), "identity", geometry=turned))) == ["sagittal", "axial", "coronal"]
+    assert panels.planes(restoration((8, 8), "identity")) == {}
+
+
+def test_the_bar_says_what_it_serves_and_the_units_that_are_known(monkeypatch):
+    labels = []
+    real = panels.colour_bar
+    monkeypatch.setattr(panels, "colour_bar", lambda *a, **k: labels.append(a[2]) or real(*a, **k))
+    known = restoration((8, 8), "identity")
+    panels.deviation_bar(known)
+    panels.panel(known, 0)
+    panels.deviation_bar(replace(known, measurement=replace(known.measurement, truth=None)))
+    panels.panel(in_other_units(known, 2.0), 0)
+    both = "deviation and error, grey level"
+    assert labels == [both, both, "deviation, grey level", "deviation and error"]

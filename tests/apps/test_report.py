@@ -81,3 +81,15 @@ def test_the_page_serves_both_lights_and_a_telephone(page):
     assert "prefers-color-scheme: dark" in text
     assert "width=device-width" in text
     assert "@media (max-width" in text
+
+
+def test_pictures_that_hold_letters_are_never_scaled_by_whole_pixels_and_scroll_where_the_page_is_narrow():
+    image, bar = pictures.grid(torch.zeros(4, 1, 8, 8)), pictures.colour_bar(0, 1, "deviation")
+    text = Report("a", [Picture(bar, "bar"), Picture(image, "grid"), Gallery([Picture(bar, "small")])]).html()
+    tags = Tags()
+    tags.feed(text)
+    held = {a["alt"]: a.get("class") for tag, a in tags.seen if tag == "img"}
+    assert held == {"bar": "words", "grid": None, "small": "words"}
+    assert "img.words { image-rendering: auto; }" in text
+    assert ".wide img { max-width: none; }" in text
+    assert text.count('<div class="wide"><img') == 1

@@ -4,8 +4,8 @@ A panel shows one event. Above: measurement, baseline, mean, the ends of an inte
 where it is known the truth with the error of the mean. The error shares the deviation's colours: where the stated
 uncertainty is true, the two maps look alike. `strips` shows the same quantities of several events, one line for each.
 
-A volume is shown by three orthogonal planes through its middle, one under another, in the directions and the aspect of
-its file; entries that were not measured are blank; k-space is shown by its log magnitude.
+A volume is shown by three orthogonal planes through its middle, one under another and each named, in the directions and
+the aspect of its file; entries that were not measured are blank; k-space is shown by its log magnitude.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from oneprior.tasks import Measurement, Restoration
 SAMPLES = 4
 _BLANK = (92, 124, 190, 110)  # a hue that no grey level has
 _DECADES = 4.0  # of magnitude that k-space is shown over
+_WIDTH, _GAP = 920, 8  # of a sheet, which is that of a page; between its cells
+_CUTS = (2, 1, 0)  # the axes that a volume's planes cut, from top to bottom
+_PLANES = {"R": "sagittal", "L": "sagittal", "A": "coronal", "P": "coronal", "S": "axial", "I": "axial"}
 
 Views = Mapping[str, np.ndarray]  # name of a quantity -> uint8 (height, width, 4)
 
@@ -50,14 +53,14 @@ def views(result: Restoration, row: int, samples: int = SAMPLES, highest: float 
         result: a restoration.
         row: which of its events.
         samples: the most draws to show.
-        highest: the deviation at the end of the colours; by default that of `highest_deviation`.
+        highest: the deviation at the end of the colours; by default that of this event.
     """
     part, one = result.measurement.take(slice(row, row + 1)), slice(row, row + 1)
     theta = result.diagnostics.get("theta")
     if isinstance(part.operator, UncertainOperator) and theta is not None:
         part = replace(part, operator=part.operator.at(theta[:, one].mean(0).cpu()))
     geometry, mean, std = part.geometry, result.mean[one].cpu(), result.std[one].cpu()
-    hot = Scale(0.0, highest or highest_deviation(std), "magma")
+    hot = Scale(0.0, _highest(result, one) if highest is None else highest, "magma")
 
     def look(x: Tensor) -> np.ndarray:
         return event_picture(result.units.to_model(x.float().cpu()), geometry)
@@ -83,24 +86,16 @@ def views(result: Restoration, row: int, samples: int = SAMPLES, highest: float 
 
 def panel(result: Restoration, row: int) -> Picture:
     """The panel of one event, with the scale of its deviations below."""
-    highest = highest_deviation(result.std[row])
+    highest = _highest(result, slice(row, row + 1))
     shown = views(result, row, highest=highest)
     first = [name for name in shown if not name.startswith("sample") and name not in ("truth", "error of mean")]
     second = [name for name in shown if name not in first]
-    bar = colour_bar(0.0, highest, f"deviation{' and error' * ('truth' in shown)}, {result.units.unit or 'in units'}")
-    cell = _cell(shown["mean"])
-    columns = min(6, 968 // (cell[1] + 8))
-    if columns < 6:  # curves and clips are wide
-        step, every = max(1, min(3, columns)), [*first, *second]
-        lines = [every[k : k + step] for k in range(0, len(every), step)]
-    else:
-        lines = [first, second]
-    return _sheet([{name: shown[name] for name in line} for line in lines if line], bar, cell)
+    return _sheet([first, second], shown, _bar(result, highest), planes(result))
 
 
 def strips(result: Restoration, most: int = 8, samples: int = 2) -> list[tuple[str, Picture]]:
     """(name, picture) of each quantity, a column for each of the first `most` events; one scale of deviations."""
-    highest = highest_deviation(result.std[:most])
+    highest = _highest(result, slice(0, most))
     columns = [views(result, row, samples, highest) for row in range(min(most, len(result.mean)))]
     box = _box(column["mean"].shape for column in columns)
     factor = max(1, math.ceil(72 / box[0]))
@@ -114,8 +109,44 @@ def strips(result: Restoration, most: int = 8, samples: int = 2) -> list[tuple[s
 
 
 def deviation_bar(result: Restoration, most: int = 8) -> Picture:
-    """The scale of the deviations in `strips`."""
-    return colour_bar(0.0, highest_deviation(result.std[:most]), f"deviation, {result.units.unit or 'in units'}")
+    """The scale of the deviations in `strips`, and of the errors where the truth is known."""
+    return _bar(result, _highest(result, slice(0, most)))
+
+
+def _bar(result: Restoration, highest: float) -> Picture:
+    what = "deviation" if result.measurement.truth is None else "deviation and error"
+    return colour_bar(0.0, highest, f"{what}, {result.units.unit}" if result.units.unit else what)
+
+
+def _highest(result: Restoration, rows: slice) -> float:
+    """The end of the scale of deviations; that of the errors where nothing deviates, as of one draw."""
+    highest, truth = highest_deviation(result.std[rows]), result.measurement.truth
+    if highest > 0 or truth is None:
+        return highest
+    return highest_deviation((truth[rows].cpu().float() - result.mean[rows].cpu().float()).abs())
+
+
+def planes(result: Restoration) -> dict[str, float]:
+    """The three planes of a volume, from top to bottom, each with its middle as a share of a picture's height.
+
+    Where the place in the scanner is known they are called by the direction that they are closest to facing; else by
+    their number along the axis that they cut. Nothing but a volume has any.
+    """
+    geometry, space = result.measurement.geometry, result.mean.shape[2:]
+    if len(space) != 3 or geometry.format == "clip":
+        return {}
+    names = [f"plane {space[axis] // 2 + 1}\nof axis {axis + 1}" for axis in _CUTS]
+    if geometry.affine is not None:
+        from nibabel.orientations import aff2axcodes
+
+        codes = aff2axcodes(np.asarray(geometry.affine))
+        names = names if None in codes else [_PLANES[str(codes[axis])] for axis in _CUTS]
+    down = [1 if axis == 0 else 0 for axis in _CUTS]
+    if geometry.affine is not None:  # turned, the later axis upwards
+        down = [1 if axis == 2 else 2 for axis in _CUTS]
+    voxel = _voxel(geometry, 3)
+    ends = np.cumsum([0, *(space[k] * max(1, round(voxel[k] / max(min(voxel), 1e-9))) + 2 for k in down)])
+    return {name: float(a + b) / 2 / ends[-1] for name, a, b in zip(names, ends, ends[1:], strict=False)}
 
 
 def quantiles(draws: Tensor) -> tuple[float, Tensor, Tensor] | None:
@@ -139,9 +170,12 @@ def quantiles(draws: Tensor) -> tuple[float, Tensor, Tensor] | None:
 
 
 def highest_deviation(std: Tensor) -> float:
-    """The end of the scale of deviations: all but their highest hundredth lie below."""
+    """The end of the scale of deviations, in their units: all but their highest hundredth lie below.
+
+    The highest of all where most are 0, since little was missing; 0 where all are.
+    """
     values = std.flatten().float().cpu().nan_to_num(0.0).sort().values
-    return max(float(values[int(0.99 * (len(values) - 1))]), 1e-6)
+    return float(values[int(0.99 * (len(values) - 1))]) or float(values[-1])
 
 
 def measured_picture(part: Measurement) -> np.ndarray:
@@ -202,7 +236,7 @@ def event_picture(
     if x.dim() == 4:
         return plane(x, kept, voxel)
     planes = []
-    for axis in (2, 1, 0):
+    for axis in _CUTS:
         middle, sizes = x.shape[2 + axis] // 2, [v for k, v in enumerate(voxel) if k != axis]
         flat = plane(x.select(2 + axis, middle), None if kept is None else kept.select(2 + axis, middle), sizes)
         planes.append(np.rot90(flat) if geometry.affine is not None else flat)
@@ -251,32 +285,52 @@ def _event(y: Tensor) -> Tensor:
 
 
 def _cell(picture: np.ndarray) -> tuple[int, int]:
-    """(height, width) of a picture on a sheet: enlarged to about 150 pixels, six of them to a page; or shrunk."""
+    """(height, width) of a picture on a sheet: enlarged to at most 146 pixels, six of them to a page; or shrunk."""
     h, w = picture.shape[:2]
-    widest = 312 if w < 3 * h else 960  # three to a page; or one, of a clip's frames side by side
+    widest = (
+        (_WIDTH + _GAP) // 3 - _GAP if w < 3 * h else _WIDTH
+    )  # three to a page; or one, of a clip's frames in a row
     if w > widest:
         return max(1, round(h * widest / w)), widest
-    factor = max(1, min(round(150 / min(h, w)), 420 // h, 160 // w))
+    factor = max(1, min(round(150 / min(h, w)), 420 // h, ((_WIDTH + _GAP) // 6 - _GAP) // w))
     return h * factor, w * factor
 
 
-def _sheet(lines: Sequence[Views], bar: Picture, cell: tuple[int, int], size: int = 13) -> Picture:
-    """Lines of named pictures, each brought to a cell, with a scale below."""
+def _lines(groups: Sequence[Sequence[str]], most: int) -> list[list[str]]:
+    """Names in lines of at most so many: each group a line of its own where that can be, else lines of even length."""
+    every = [name for group in groups for name in group]
+    if max(map(len, groups)) <= most < len(every):
+        return [list(group) for group in groups]
+    count = -(-len(every) // most)
+    ends = [-(-len(every) * k // count) for k in range(count + 1)]
+    return [every[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+
+
+def _sheet(
+    groups: Sequence[Sequence[str]], shown: Views, bar: Picture, named: Mapping[str, float], size: int = 13
+) -> Picture:
+    """Named pictures in lines, each brought to one cell, with the names of a volume's planes and a scale below."""
     from PIL import Image, ImageDraw
 
-    columns, gap, head = max(map(len, lines)), 8, size + 8
-    h, w = cell[0], max(cell[1], 96)
-    total = (columns * (w + gap) - gap, len(lines) * (head + h + gap) + bar.height)
+    letters, head, (h, w) = lettering(size), size + 8, _cell(shown["mean"])
+    w = max(w, *(math.ceil(letters.getlength(name)) for name in shown))
+    margin = math.ceil(max((letters.getlength(word) + _GAP for name in named for word in name.split("\n")), default=0))
+    lines = _lines(groups, max(1, min(6, (_WIDTH - margin + _GAP) // (w + _GAP))))
+    total = (margin + max(map(len, lines)) * (w + _GAP) - _GAP, len(lines) * (head + h + _GAP) + bar.height)
     sheet = Image.new("RGBA", (max(total[0], bar.width), total[1]), (0, 0, 0, 0))
-    draw, letters = ImageDraw.Draw(sheet), lettering(size)
+    draw = ImageDraw.Draw(sheet)
     for i, line in enumerate(lines):
-        for j, (name, picture) in enumerate(line.items()):
-            left, top = j * (w + gap), i * (head + h + gap)
+        top = i * (head + h + _GAP)
+        for name, middle in named.items():
+            place = (margin - _GAP, top + head + round(middle * h))
+            draw.multiline_text(place, name, font=letters, fill=GREY, anchor="rm", align="right")
+        for j, name in enumerate(line):
+            left = margin + j * (w + _GAP)
             draw.text((left + w // 2, top + head - 6), name, font=letters, fill=GREY, anchor="ms")
-            sheet.paste(Image.fromarray(_placed(picture, (h, w))), (left, top + head))
+            sheet.paste(Image.fromarray(_placed(shown[name], (h, w))), (left, top + head))
     scale = Image.open(io.BytesIO(bar.png))
     sheet.paste(scale, ((sheet.width - bar.width) // 2, total[1] - bar.height))
-    return encode(np.asarray(sheet))
+    return encode(np.asarray(sheet), words=True)
 
 
 def _box(shapes: Iterable[tuple[int, ...]]) -> tuple[int, int]:

@@ -33,11 +33,13 @@ class Picture:
         png: the bytes of the file.
         width: in pixels.
         height: in pixels.
+        words: whether letters stand in it, which no page may enlarge or shrink by whole pixels.
     """
 
     png: bytes
     width: int
     height: int
+    words: bool = False
 
     def save(self, path: str | Path) -> Path:
         """Write the file, making its folder; returns the path."""
@@ -71,7 +73,7 @@ def tiles(x: Tensor, *, low: float = -1.0, high: float = 1.0, colours: str = "",
         return _curves(x.numpy(), low, high)
     if x.dim() == 5:
         x = _frames(x) if clip else _middle_planes(x)
-    y = ((x - low) / max(high - low, 1e-12)).nan_to_num(0.0).clamp(0, 1)
+    y = ((x - low) / _span(low, high)).nan_to_num(0.0).clamp(0, 1)
     if y.shape[1] == 3:
         rgb = y.movedim(1, -1)
     else:
@@ -138,7 +140,7 @@ def stack(rows: Sequence[tuple[str, Picture]], *, gap: int = 6, size: int = 15) 
         middle = (label - 12, top + picture.height // 2)
         draw.multiline_text(middle, text, font=font, fill=GREY, anchor="rm", align="right")
         top += picture.height + gap
-    return encode(np.asarray(sheet))
+    return encode(np.asarray(sheet), words=True)
 
 
 def colour_bar(low: float, high: float, label: str = "", *, colours: str = "magma", width: int = 420) -> Picture:
@@ -152,16 +154,21 @@ def colour_bar(low: float, high: float, label: str = "", *, colours: str = "magm
     draw.text((0, 32), f"{low:.3g}", font=font, fill=GREY, anchor="ls")
     draw.text((width // 2, 32), label, font=font, fill=GREY, anchor="ms")
     draw.text((width, 32), f"{high:.3g}", font=font, fill=GREY, anchor="rs")
-    return encode(np.asarray(sheet))
+    return encode(np.asarray(sheet), words=True)
 
 
-def encode(rgba: np.ndarray) -> Picture:
-    """uint8 (height, width, 4) as a PNG."""
+def encode(rgba: np.ndarray, words: bool = False) -> Picture:
+    """uint8 (height, width, 4) as a PNG; `words` where letters stand in it."""
     from PIL import Image
 
     buffer = io.BytesIO()
     Image.fromarray(rgba).save(buffer, "PNG", optimize=True)
-    return Picture(buffer.getvalue(), rgba.shape[1], rgba.shape[0])
+    return Picture(buffer.getvalue(), rgba.shape[1], rgba.shape[0], words)
+
+
+def _span(low: float, high: float) -> float:
+    """The width of a range, whatever its units; 1 where all is one value, which is then black."""
+    return high - low if high > low else 1.0
 
 
 def _middle_planes(x: Tensor) -> Tensor:
@@ -194,7 +201,7 @@ def _curves(x: np.ndarray, low: float, high: float, height: int = 96, width: int
         sheet = Image.new("RGBA", (width, height), (125, 132, 142, 28))
         draw = ImageDraw.Draw(sheet)
         for c, curve in enumerate(event):
-            up = (height - 3) - np.clip((np.nan_to_num(curve) - low) / max(high - low, 1e-12), 0, 1) * (height - 6)
+            up = (height - 3) - np.clip((np.nan_to_num(curve) - low) / _span(low, high), 0, 1) * (height - 6)
             points, colour = list(zip(across.tolist(), up.tolist(), strict=True)), ink[c % len(ink)]
             if (there := np.isfinite(curve)).all():
                 draw.line(points, fill=colour, width=2)

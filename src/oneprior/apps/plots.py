@@ -119,4 +119,4 @@ def encoded(figure: Any) -> Picture:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     width, height = (round(size * figure.dpi / 2) for size in figure.get_size_inches())
-    return Picture(buffer.getvalue(), width, height)
+    return Picture(buffer.getvalue(), width, height, words=True)

@@ -147,7 +147,11 @@ def _render(section: Section) -> str:
         case Table():
             return _table(section)
         case Picture(image, caption):
-            return f"<figure>{_image(image, caption)}{_caption(caption)}</figure>"
+            shown = _image(image, caption)
+            shown = (
+                f'<div class="wide">{shown}</div>' if image.words else shown
+            )  # at its own width, or it cannot be read
+            return f"<figure>{shown}{_caption(caption)}</figure>"
         case Gallery(pictures):
             inner = "".join(f"<figure>{_image(p.image, p.caption)}{_caption(p.caption)}</figure>" for p in pictures)
             return f'<div class="gallery">{inner}</div>'
@@ -189,7 +193,8 @@ def _image(image: Image, alt: str, most: int = 0) -> str:
     words = html.escape(re.sub(r"[`*]", "", alt), quote=True)
     size = f'width="{image.width}" height="{image.height}"'
     style = f' style="max-width: min(100%, {most}px)"' if most else ""
-    return f'<img src="data:image/png;base64,{data}" alt="{words}" {size}{style}>'
+    letters = ' class="words"' if image.words else ""
+    return f'<img src="data:image/png;base64,{data}" alt="{words}"{letters} {size}{style}>'
 
 
 def _caption(text: str) -> str:
@@ -245,6 +250,8 @@ p { max-width: 44rem; margin: .5rem 0 1rem; }
 figure { margin: 1rem 0 1.5rem; }
 figcaption { color: var(--soft); font-size: .9rem; line-height: 1.45; margin-top: .5rem; max-width: 44rem; }
 img { display: block; max-width: 100%; height: auto; image-rendering: pixelated; border-radius: 3px; }
+img.words { image-rendering: auto; }
+.wide img { max-width: none; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(10rem, 40%), 1fr)); gap: 1.25rem; }
 .gallery figure { margin: 0; }
 .gallery img { width: 100%; }
@@ -280,5 +287,9 @@ footer { border-top: 1px solid var(--line); color: var(--soft); font-size: .85re
   .strips dl { grid-template-columns: 1fr; gap: .15rem; }
   .strips dt { text-align: left; max-width: none; margin-top: .5rem; }
 }
-@media print { main { max-width: none; padding: 0; } pre, .cards div { break-inside: avoid; } }
+@media print {
+  main { max-width: none; padding: 0; }
+  .wide img { max-width: 100%; }
+  pre, .cards div { break-inside: avoid; }
+}
 """

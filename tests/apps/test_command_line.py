@@ -37,12 +37,14 @@ class Toy(Command):
         kind: one of two.
         operator: may be repeated.
         size: some numbers.
+        window: two numbers.
     """
 
     thing: tyro.conf.Positional[str]
     kind: Literal["a", "b"] = "a"
     operator: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     size: tuple[int, ...] = ()
+    window: tuple[float, float] | None = None
     inner: Inner = Inner()
     deep__loud: Annotated[bool, tyro.conf.arg(name="deep.loud")] = False
     deep__width: Annotated[int, tyro.conf.arg(name="deep.width")] = 1
@@ -56,7 +58,7 @@ def toy(*words: str) -> Toy:
 
 
 def test_options_are_the_fields_without_prefixes():
-    own = {"kind", "operator", "size", "learning-rate", "loud", "deep.width", "deep.loud"}
+    own = {"kind", "operator", "size", "window", "learning-rate", "loud", "deep.width", "deep.loud"}
     assert set(flags_of(Toy)) == {"config", "device", "seed"} | own
     command = toy("x", "--seed", "3", "--learning-rate", "0.5", "--operator", "mask:left", "--operator", "blur:s=2")
     assert command.thing == "x"
@@ -69,7 +71,11 @@ def test_options_are_the_fields_without_prefixes():
     ("words", "needed"),
     [
         (["x", "--kind", "c"], ["--kind", "'a', 'b'"]),
-        (["x", "--seed", "three"], ["--seed", "three"]),
+        (["x", "--seed", "three"], ["--seed needs a whole number, got 'three'"]),
+        (["x", "--seed", "2.5"], ["--seed needs a whole number, got '2.5'"]),
+        (["x", "--learning-rate", "high"], ["--learning-rate needs a number, got 'high'"]),
+        (["x", "--window", "3", "b"], ["--window needs 2 numbers, got '3' 'b'"]),
+        (["x", "--window", "3"], ["--window", "2 numbers"]),
         (["x", "--learning_rat", "3"], ["--learning-rat", "did you mean --learning-rate?"]),
         (["x", "--learning-rate", "-1"], ["learning_rate must be >= 0"]),
         ([], ["what it is about"]),

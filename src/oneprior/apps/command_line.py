@@ -21,6 +21,12 @@ from oneprior.apps.command import Command, Mistake
 
 C = TypeVar("C", bound=Command)
 HELP = ("-h", "--help")
+_VALUE = re.compile(
+    r"Error parsing (\S+): (?:invalid literal for (int)\(\) .*|could not convert string to float): ('.*')"
+)
+_VALUES = re.compile(
+    r"Error parsing (\S+): no type matching \{?([^{}]+?)\}? could be instantiated from \[(.*?)\]\. Got .*"
+)
 
 
 def parse(kind: type[C], words: Sequence[str], prog: str) -> C:
@@ -48,7 +54,7 @@ def parse(kind: type[C], words: Sequence[str], prog: str) -> C:
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise Mistake(f"{_one_line(said.getvalue())} (see {prog} --help)") from None
+        raise Mistake(f"{_plainly(_one_line(said.getvalue()))} (see {prog} --help)") from None
     object.__setattr__(command, "given", frozenset(_typed(words)))
     return command
 
@@ -192,3 +198,17 @@ def _one_line(box: str) -> str:
             break
         lines.append(text)
     return " ".join(" ".join(lines).split()) or "the command line cannot be understood"
+
+
+def _plainly(message: str) -> str:
+    """tyro's message about a value in words that need no Python: what the option needs, and what it got."""
+    if found := _VALUE.fullmatch(message):
+        return f"{found[1]} needs a {'whole ' if found[2] else ''}number, got {found[3]}"
+    if found := _VALUES.fullmatch(message):
+        name, needed, given = found.groups()
+        kinds = needed.split()
+        if set(kinds) in ({"INT"}, {"FLOAT"}):
+            number = "whole number" if kinds[0] == "INT" else "number"
+            needed = f"a {number}" if len(kinds) == 1 else f"{len(kinds)} {number}s"
+        return f"{name} needs {needed}, got {given.replace(',', '')}"
+    return message

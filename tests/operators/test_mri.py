@@ -188,7 +188,7 @@ def test_masks_maps_and_phases_of_files(tmp_path, monkeypatch):
         ("mri", (1, 8, 8), "give the mask's file name"),
         ("mri:gone.npy", (1, 8, 8), "does not exist"),
         ("mri:random:four", (1, 8, 8), "the acceleration is a number"),
-        ("mri:random:8:center=0.9", (1, 8, 8), "lower center"),
+        ("mri:random:8:center=0.9", (1, 8, 8), "lower center=0.9 to 0.18, or the acceleration to 1.14"),
         ("mri:random:0.5", (1, 8, 8), "acceleration >= 1"),
         ("mri:random:4", (1, 8), "2 or 3 spatial axes"),
         ("mri:random:4", (3, 8, 8), "1 channel"),

@@ -1,5 +1,7 @@
 """A scanner's file as a measurement: the phantom that was scanned must fit it, to the noise and no better."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -107,20 +109,65 @@ def test_the_noise_of_a_coarser_prior_is_what_is_said(tmp_path):
     assert x.shape == (1, 2, 24, 32)
 
 
-def test_other_units_say_the_same(tmp_path):
-    scan(tmp_path / "a.h5", coils=3, noise=0.03)
+def test_numbers_stay_in_the_units_of_the_file(tmp_path):
+    """Whatever the prior takes for black and white, y, noise and truth are the file's own."""
+    _, magnitude, _ = scan(tmp_path / "a.h5", coils=3, noise=0.03, mixed=False)
     own = kspace_measurement(tmp_path / "a.h5", (1, 32, 32), slices=0)
-    byte = AffineMap.from_range(-1024, 3071)
-    other = kspace_measurement(tmp_path / "a.h5", (1, 32, 32), slices=0, units=byte)
-    u = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    index = torch.zeros(2, dtype=torch.int64)
-    left, right = own.likelihood.take(index).log_prob(u), other.likelihood.take(index).log_prob(u)
-    assert torch.allclose(left.diff(), right.diff(), rtol=1e-3)
-    assert torch.allclose(own.units.to_model(own.truth), other.units.to_model(other.truth), atol=1e-4)
-    share = kspace_measurement(tmp_path / "a.h5", (1, 32, 32), slices=0, units=byte, noise="2%")
-    assert float(share.noise_level) == pytest.approx(0.02 * 4095)
+    stated = kspace_measurement(tmp_path / "a.h5", (1, 32, 32), slices=0, units=AffineMap.from_range(-1, 7))
+    assert stated.units.range == (-1, 7)
+    x = magnitude[:1, None].float()
+    for measurement in (own, stated):
+        assert torch.equal(measurement.y, own.y)
+        assert torch.allclose(measurement.truth, x)
+        assert float(measurement.misfit(x)) == pytest.approx(1, abs=0.08)
+    share = kspace_measurement(tmp_path / "a.h5", (1, 32, 32), slices=0, units=stated.units, noise="2%")
+    assert float(share.noise_level) == pytest.approx(0.02 * 8)
     top = kspace_measurement(tmp_path / "a.h5", (1, 32, 32), slices=0, peak=7.5)
     assert top.units.range == (0.0, 7.5)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "channels", "same"),
+    [
+        (0, 1.5, 1, True),
+        (0.1, 0.6, 1, True),
+        (0, 3, 1, False),
+        (0, 0.4, 1, False),
+        (-1, 1, 1, False),  # no magnitudes
+        (-1, 1, 2, True),
+        (0, 1, 2, False),
+    ],
+)
+def test_the_range_of_training_is_taken_where_it_fits(tmp_path, low, high, channels, same):
+    _, magnitude, _ = scan(tmp_path / "a.h5", n=1, coils=1, noise=0.003)
+    top = float(magnitude.max())
+    trained = AffineMap.from_range(low * top, high * top)
+    measurement = kspace_measurement(tmp_path / "a.h5", (channels, 32, 32), trained=trained)
+    assert (measurement.units == trained) is same
+    if not same:
+        assert measurement.units.range[1] == pytest.approx(top, rel=0.1)
+
+
+def test_the_highest_value_of_all_slices_decides_of_a_dark_one(tmp_path):
+    _, magnitude, _ = scan(tmp_path / "a.h5", n=1, coils=1, noise=0.003)
+    bright, top = read_kspace(tmp_path / "a.h5"), float(magnitude.max())
+    dark = replace(bright, kspace=0.2 * bright.kspace)
+    trained = AffineMap.from_range(0, top)
+    assert kspace_measurement(dark, (1, 32, 32), trained=trained).units == trained
+    unsaid = kspace_measurement(replace(dark, attributes={}), (1, 32, 32), trained=trained)
+    assert unsaid.units.range == pytest.approx((0, 0.2 * top), rel=0.1)
+
+
+@pytest.mark.parametrize(("coils", "noise"), [(1, 0.03), (3, 0.03), (1, "laplace:0.03")])
+def test_noise_is_told_in_the_units_of_the_file(tmp_path, coils, noise):
+    picture, _, _ = scan(tmp_path / "a.h5", coils=coils, noise=0.03, mixed=False)
+    for units in (None, AffineMap.from_range(-1024, 3071)):
+        known = kspace_measurement(tmp_path / "a.h5", (1, 32, 32), slices=0, noise=noise, units=units)
+        assert float(known.misfit(_event(picture[:1], 1))) == pytest.approx(1, abs=0.08)
+    for words in ("0.03", "unknown:0.03:3", "outliers:0.03:spread=3"):
+        coarse = kspace_measurement(tmp_path / "a.h5", (1, 16, 16), slices=0, noise=words)
+        assert coarse.noise.spec.startswith(words.partition(":")[0] if ":" in words else "gaussian")
+        assert "0.015" in coarse.noise.spec  # a sample of larger pixels
 
 
 def test_volumes_and_slices(tmp_path):
@@ -149,10 +196,17 @@ def test_what_does_not_fit_is_refused_before_the_work(tmp_path):
             kspace_measurement(path, shape, slices=slices)
     odd = coordinates(40) % 2 == 1
     scan(path, coils=3, noise=0.02, lines=odd)
-    with pytest.raises(InputError, match="coil maps and phase need"):
+    with pytest.raises(InputError, match=r"coil maps and phase must .* 5 columns .* of 40 columns it has 0: measure"):
         kspace_measurement(path, (1, 32, 32), slices=0)
     scan(path, coils=0, n=1, noise=0.02, lines=odd)
     assert len(kspace_measurement(path, (2, 32, 32))) == 1  # a complex picture of one coil needs neither
+    with pytest.raises(InputError, match=r"the picture's phase must .* 3 columns .* it has 0: take a prior of complex"):
+        kspace_measurement(path, (1, 32, 32))
+    for coils, center in ((3, 0.13), (1, 0.08)):
+        scan(path, coils=coils, n=1, noise=0.02)
+        with pytest.raises(InputError, match=f"give center={center} or more"):
+            kspace_measurement(path, (1, 32, 32), pattern="equispaced:4:center=0.03")
+        kspace_measurement(path, (1, 32, 32), pattern=f"equispaced:4:center={center}")
     wide = np.zeros((1, 64, 40), np.complex64)
     wide[:, 32] = np.exp(-2j * np.pi * (np.arange(40) - 20) * 15 / 40)  # one point, right of the middle
     write_kspace(path, wide, target=np.ones((1, 32, 16)))
@@ -165,7 +219,8 @@ def test_what_does_not_fit_is_refused_before_the_work(tmp_path):
 
 def test_the_exact_posterior_of_a_scan_is_the_dense_formula(tmp_path):
     scan(tmp_path / "a.h5", coils=2, noise=0.1, recon=(16, 16), grid=(32, 20), n=1)
-    measurement = kspace_measurement(tmp_path / "a.h5", (1, 8, 8), pattern="random:2:center=0.4", noise=0.2)
+    measurement = kspace_measurement(tmp_path / "a.h5", (1, 8, 8), pattern="random:2:center=0.4", noise=0.4)
+    assert measurement.noise_level == 0.2  # pixels of twice the size
     generator = torch.Generator().manual_seed(0)
     basis = torch.linalg.qr(torch.randn(64, 5, generator=generator, dtype=torch.float64)).Q
     mean = torch.randn(1, 8, 8, generator=generator, dtype=torch.float64)

@@ -19,8 +19,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from torch import Tensor
+from torch import Size, Tensor
 
+from oneprior.apps.restore_sizes import check_opacity, check_size
 from oneprior.core import AffineMap, Geometry, InputError, Rows
 from oneprior.data import read_events
 from oneprior.data.files import FolderFiles
@@ -214,23 +215,26 @@ class Intake:
         y, units, geometry = self._events(item.path, tuple(shape[1:]))
         if not self.study:
             whole = event_shape_of(list(self.operator), y, self.run.event_shape)  # larger ones are covered by tiles
+            self._check(item.path, y, whole)
             instrument = self.instrument if whole == self.run.event_shape else list(self.operator)
             geometry = _restored_geometry(geometry, tuple(y.shape[2:]), tuple(whole[1:]))
             return measured(y.float(), instrument, self.noise, whole, units, geometry)
-        if not larger(y.shape[1:], self.run.event_shape):
-            got, needed = (" x ".join(map(str, s)) for s in (y.shape[1:], self.run.event_shape))
-            raise InputError(
-                f"{item.path} is {got} and the prior is of {needed}: give --fit resize, cover, crop or pad (larger "
-                "ones are restored in tiles)"
-            )
+        self._check(item.path, y, y.shape[1:])
         rows = Rows(item.index(len(y)), seed=self.seed)
         x = units.to_model(y).float()
         instrument = self.instrument if y.shape[1:] == self.run.event_shape else list(self.operator)
         return simulate(x, instrument, self.noise, rows, units=units, geometry=geometry)
 
+    def _check(self, path: Path, y: Tensor, whole: Size) -> None:
+        """Raises `InputError` where a file is no measurement of an event of the run's size, nor of one in tiles."""
+        assert self.instrument is not None
+        check_size(path, y.shape[1:], whole, self.run, None if self.study else self.instrument)
+
     def _events(self, path: Path, space: tuple[int, ...]) -> tuple[Tensor, AffineMap, Geometry]:
         """The events of a file with the prior's channels, and how they are read."""
         wanted = self.run.event_shape[0]
+        if not self.study:
+            check_opacity(path)
         options = {"size": space, "fit": self.fit} if self.fit and len(space) == self.dims else {}
         y, own, geometry = read_events(path, self.dims, wanted=wanted, key=self.key, channels=self.channels, **options)
         if (y.shape[1], wanted) == (3, 1) and bool((y == y[:, :1]).all()):
@@ -278,7 +282,8 @@ class Intake:
             self.run.event_shape,
             noise=self.noise,
             slices=chosen if item.slice is None else item.slice,
-            units=self.units or self.run.units,
+            units=self.units,
+            trained=self.run.units if self.run.geometry.dtype.startswith("float") else None,
             pattern=word.removeprefix("mri:") or None,
         )
 

@@ -39,9 +39,12 @@ def random_encodings(space: Space, acceleration: float, center: float = 0.08, se
     keep = _centre(phase, center)
     total = max(1, round(keep.numel() / acceleration))
     if int(keep.sum()) > total:
+        less = next(c for c in range(math.floor(100 * center), -1, -1) if int(_centre(phase, c / 100).sum()) <= total)
+        slower = math.floor(100 * keep.numel() / int(keep.sum())) / 100
         raise InputError(
             f"the fully sampled centre has {int(keep.sum())} of {keep.numel()} phase encodings, and an acceleration of "
-            f"{acceleration:g} measures only {total}: lower center={center:g} or the acceleration"
+            f"{acceleration:g} measures only {total}: lower center={center:g} to {less / 100:g}, or the acceleration "
+            f"to {slower:g}"
         )
     reach = [coordinates(n, dtype=torch.float64).abs() / max(n // 2, 1) for n in phase]
     radius = torch.stack(torch.meshgrid(*reach, indexing="ij")).square().sum(0).sqrt().clamp_max(1)

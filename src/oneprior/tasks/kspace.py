@@ -21,15 +21,17 @@ Every step is exact for the model that `operators.mri` states, and keeps white n
 - Phase: a prior of one channel knows real pictures, and a scan's have a phase. It is taken from the centre of k-space
   under a Hann window, and is smooth; where the true phase turns faster than the centre resolves, part of the picture's
   signal is lost to the model. A prior of two channels needs no such thing.
-- Scale: the numbers are multiplied so that the picture's `peak` is the upper end of the value range and an empty pixel
-  its lower end (the middle, for two channels). The noise level is in units of the picture, in that range.
+- Units: picture, noise and draws are in the numbers of the file, which are never multiplied. What the prior takes for
+  black and white is told (`units`), or the range that it was trained on where the file's numbers fit that (`trained`),
+  or else 0 (an empty pixel; the middle, for two channels) and the picture's `peak`.
+- A noise level that is told is the deviation of the real and of the imaginary part of the file's k-space, of each coil.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -37,6 +39,7 @@ from torch import Tensor
 
 from oneprior.core import AffineMap, Geometry, InputError, conjugate_gradient
 from oneprior.data.fastmri import KSpace, count_slices, read_kspace
+from oneprior.likelihoods.noise import LevelledNoise, Noise, OutlierNoise, UnknownNoise
 from oneprior.likelihoods.noise_words import parse_noise_law
 from oneprior.operators.coils import combined, estimate_maps, low_resolution
 from oneprior.operators.fourier import centred_fft, centred_ifft, middle
@@ -48,7 +51,9 @@ from oneprior.tasks.measurement import Measurement
 _CALIBRATION = 24  # samples along each axis, at most
 _OUTER = 0.1  # share of the samples that stand for noise
 _OUTSIDE = 0.05  # most energy beside the picture's columns, as a share
+_OF_MAPS, _OF_PHASE = 5, 3  # columns in the middle that coil maps need, and the phase of one coil
 _PEAK_STEPS = 8
+_SAME = 2.0  # numbers whose white lies within this factor are taken to be in the same units
 
 
 def kspace_measurement(
@@ -58,6 +63,7 @@ def kspace_measurement(
     noise: str | float | None = None,
     slices: int | slice | Sequence[int] | None = None,
     units: AffineMap | None = None,
+    trained: AffineMap | None = None,
     pattern: str | None = None,
     peak: float | None = None,
 ) -> Measurement:
@@ -67,15 +73,19 @@ def kspace_measurement(
         path: an HDF5 file in the layout of fastMRI, or what `read_kspace` read.
         event_shape: of the prior: (1, rows, columns) for pictures of magnitude, (2, rows, columns) for complex ones;
             (1 or 2, slices, rows, columns) for volumes, whose slices are those that are asked for.
-        noise: in the units of the picture, or "5%" of its range; estimated by default.
+        noise: sigma of the real and of the imaginary part of the file's k-space, in its numbers, or "5%" of the range
+            of values; estimated by default.
         slices: which; a prior of pictures takes one, since each slice has its own coil maps and phase. All by default.
-        units: the prior's range of values; by default 0 to `peak`, or -peak to peak for two channels.
+        units: which numbers of the file's picture are the prior's -1 and 1; by default `trained` where it fits, or
+            else 0 and `peak` (-peak and peak for two channels).
+        trained: the prior's own range, where it may be in the file's units. It is taken for that if its black is about
+            0, and its white within a factor of 2 of `peak` (or of the file's `max`, of all its slices).
         pattern: leaves out columns that were measured, for a study: "random:4:center=0.08:seed=0", "equispaced:4".
         peak: the brightest value of the picture in the numbers of the file; by default the 99.9th percentile of
             a few conjugate gradient steps on all that was measured.
 
     Returns:
-        One row, with the scanner's own picture as `truth` where it has the prior's pixels.
+        One row in the numbers of the file, with the scanner's own picture as `truth` where it has the prior's pixels.
 
     Raises:
         InputError: where the file cannot be read, or its pictures are not such events.
@@ -96,7 +106,7 @@ def kspace_measurement(
     kspace = torch.from_numpy(scan.kspace) * mask
     white = _whitening(kspace, frame) if noise is None else _Whitening.none(kspace.shape[1])
     hybrid = frame.readout(white(kspace))
-    maps, phase = _calibrated(hybrid, mask, frame, white, scan, channels)
+    maps, phase = _calibrated(hybrid, mask, frame, white, scan, channels, pattern)
     columns = (mask & frame.inside).nonzero().squeeze(1)
     one = len(space) == 2
     lines = Lines(tuple(space), columns - len(mask) // 2, frame.field)
@@ -104,17 +114,15 @@ def kspace_measurement(
     angle = None if phase is None else (phase[0] if one else phase)
     operator = MRI(event_shape, lines, seen, angle)
     y = (frame.shrink * hybrid[..., columns]).transpose(0, 1).reshape(1, kspace.shape[1], -1)
-    if peak is None:
-        complex_picture = MRI((2, *space), lines, seen)
-        peak = _peak(complex_picture, y)
     if units is None:
-        units = AffineMap.from_range(0.0 if channels == 1 else -peak, peak)
-    empty = units.range[0] if channels == 1 else units.offset
-    gain = (units.range[1] - empty) / peak
-    y = gain * y + operator(torch.full((1, *event_shape), empty))
-    level = gain * frame.noise * white.level if noise is None else noise
-    law = parse_noise_law(level, units)
-    return Measurement(y, operator, law, units, Geometry("float32"), _truth(scan, event_shape, gain, empty))
+        peak = _peak(MRI((2, *space), lines, seen), y) if peak is None else peak
+        units = _units(peak, channels, trained, scan)
+    if noise is None:
+        law = parse_noise_law(frame.noise * white.level, units)
+    else:
+        law = _scaled(parse_noise_law(noise, units), frame.noise)
+    geometry = Geometry("")  # no type of its own: the range stands, and is not taken for a run's
+    return Measurement(y, operator, law, units, geometry, _truth(scan, event_shape))
 
 
 def kspace_measurements(
@@ -278,7 +286,13 @@ def _noise_of(samples: Tensor) -> _Whitening:
 
 
 def _calibrated(
-    hybrid: Tensor, mask: Tensor, frame: _Frame, white: _Whitening, scan: KSpace, channels: int
+    hybrid: Tensor,
+    mask: Tensor,
+    frame: _Frame,
+    white: _Whitening,
+    scan: KSpace,
+    channels: int,
+    pattern: str | None,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Coil maps (coils, slices, rows, columns) of several coils, and a phase (slices, rows, columns) of one channel.
 
@@ -289,11 +303,8 @@ def _calibrated(
     if coils == 1 and channels == 2:
         return None, None
     centre = _centre(mask)
-    if centre < 5:
-        raise InputError(
-            f"{scan.name}: only {centre} columns round the centre of k-space are measured without a gap, and coil maps "
-            "and phase need 5 or more: measure more of the centre, or build the operator from maps of your own"
-        )
+    if centre < (_OF_MAPS if coils > 1 else _OF_PHASE):
+        raise InputError(_too_small(centre, coils, channels, scan, pattern))
     columns = middle(whole, min(centre, _CALIBRATION))
     rows = middle(frame.pixels[0], min(frame.pixels[0], _CALIBRATION))
     share = (1.0, frame.field)
@@ -308,6 +319,24 @@ def _calibrated(
         maps.append(found)
         phase.append(combined(low_resolution(calibration, frame.pixels, field=share), found).angle())
     return torch.stack(maps, 1) if coils > 1 else None, torch.stack(phase) if channels == 1 else None
+
+
+def _too_small(centre: int, coils: int, channels: int, scan: KSpace, pattern: str | None) -> str:
+    """What to say of a centre that is too small: what is estimated from it, and what to change to what."""
+    whole, needed = scan.kspace.shape[-1], _OF_MAPS if coils > 1 else _OF_PHASE
+    what = "coil maps" if channels == 2 else "coil maps and phase" if coils > 1 else "the picture's phase"
+    if pattern is not None and _centre(torch.from_numpy(scan.mask)) >= needed:
+        share = math.ceil(100 * needed / whole) / 100
+        options = pattern.startswith(("random", "equispaced"))
+        remedy = f"give center={share:g} or more" if options else "leave out none of those in the middle"
+    elif coils > 1:
+        remedy = "measure more of the centre, or build the operator from maps of your own"
+    else:
+        remedy = "take a prior of complex pictures (2 channels), or build the operator from a phase of your own"
+    return (
+        f"{scan.name}: {what} must be estimated from the centre of k-space, for which {needed} columns without a gap, "
+        f"as many on either side, are needed; of {whole} columns it has {centre}: {remedy}"
+    )
 
 
 def _centre(mask: Tensor) -> int:
@@ -343,8 +372,28 @@ def _peak(operator: MRI, y: Tensor) -> float:
     return top
 
 
-def _truth(scan: KSpace, event_shape: torch.Size | tuple[int, ...], gain: float, empty: float) -> Tensor | None:
+def _units(peak: float, channels: int, trained: AffineMap | None, scan: KSpace) -> AffineMap:
+    """What the prior's -1 and 1 are in the numbers of the file: those it was trained on, or what the picture spans."""
+    if trained is not None:
+        black, white = trained.range[0] if channels == 1 else trained.offset, trained.range[1]
+        stated = scan.attributes.get("max")  # of all slices
+        top = max(peak, stated) if isinstance(stated, int | float) and math.isfinite(stated) else peak
+        if abs(black) <= white / 4 and white / _SAME <= top <= white * _SAME:
+            return trained
+    return AffineMap.from_range(0.0 if channels == 1 else -peak, peak)
+
+
+def _scaled(law: Noise, factor: float) -> Noise:
+    """A law of the file's samples as one of y, whose pixels may be larger."""
+    if isinstance(law, UnknownNoise):
+        return replace(law, low=factor * law.low, high=factor * law.high)
+    if isinstance(law, OutlierNoise):
+        law = replace(law, spread=factor * law.spread)
+    return law.with_level(factor * law.sigma) if isinstance(law, LevelledNoise) else law
+
+
+def _truth(scan: KSpace, event_shape: torch.Size | tuple[int, ...]) -> Tensor | None:
     """The scanner's picture, where the prior has its pixels and knows magnitudes; (1, *event_shape)."""
     if scan.target is None or event_shape[0] != 1 or scan.target.shape[-2:] != tuple(event_shape[-2:]):
         return None
-    return gain * torch.from_numpy(scan.target).reshape(1, *event_shape) + empty
+    return torch.from_numpy(scan.target).reshape(1, *event_shape)

@@ -17,6 +17,7 @@ from oneprior.core import Geometry, InputError
 from oneprior.data.decoded import Decoded
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm")
+_WITH_OPACITY = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
 def decode_picture(data: bytes, name: str) -> Decoded:
@@ -36,7 +37,7 @@ def from_image(image: Image.Image) -> np.ndarray:
         return np.asarray(image).astype(np.uint16)[None]
     if image.mode in ("I", "F"):
         return np.asarray(image)[None].copy()
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if image.mode in _WITH_OPACITY or "transparency" in image.info:
         grey = image.mode in ("L", "LA", "La", "1")
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("L" if grey else "RGB")
@@ -46,6 +47,25 @@ def from_image(image: Image.Image) -> np.ndarray:
         image = image.convert("RGB")
     pixels = np.asarray(image)
     return pixels[None].copy() if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def see_through(data: bytes) -> bool:
+    """Whether the bytes of a picture file hold a pixel that is not opaque, which decoding lays over white."""
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        import tifffile
+
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            series, page = file.series[0], file.pages.first
+            kinds = [int(kind) for kind in page.extrasamples]
+            if page.photometric in (0, 1, 2):
+                if kinds not in ([_ASSOCIATED], [_UNASSOCIATED]) or "S" not in series.axes:
+                    return False
+                opacity = series.asarray().take(-1, series.axes.index("S"))
+                return opacity.dtype.kind == "u" and bool(opacity.min() < np.iinfo(opacity.dtype).max)
+    with Image.open(io.BytesIO(data)) as image:
+        if image.mode not in _WITH_OPACITY and "transparency" not in image.info:
+            return False
+        return np.asarray(image.convert("RGBA"))[..., 3].min() < 255
 
 
 def encode_picture(pixels: np.ndarray, path: Path) -> None:

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from oneprior.core import InputError, ShapeError
+from oneprior.core import IncompatiblePrior, InputError, ShapeError
 from oneprior.operators.grammar import parse_operator
-from oneprior.priors.base import Prior
+from oneprior.priors.base import NoisePrior, Prior
 from oneprior.priors.diffusion.schedule import DenoisingPrior
 from oneprior.priors.pushforward import Pushforward, push
 from oneprior.priors.residual import ResidualPrior
 from oneprior.priors.tiled import tiled
+from oneprior.priors.tiles import Tiles
 
 _FACTORS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 32)
 _FLOW = 16  # steps of a denoiser's ODE, where tiles need a map of noise
@@ -60,6 +61,23 @@ def larger(shape: Sequence[int], own: Sequence[int]) -> bool:
     return len(shape) == len(own) and shape[0] == own[0] and all(a >= b for a, b in zip(shape, own, strict=True))
 
 
+def can_tile(prior: Prior) -> bool:
+    """Whether larger events can be covered by tiles of a prior: of a denoiser, or of a map of Gaussian noise."""
+    base = prior.base if isinstance(prior, ResidualPrior) else prior
+    mapped = isinstance(base, Pushforward) and isinstance(base.base, DenoisingPrior)
+    return mapped or isinstance(base, DenoisingPrior | NoisePrior)
+
+
+def of_tiles(event_shape: torch.Size, own: torch.Size, overlap: int | None = None) -> str:
+    """What is said of a restoration in tiles."""
+    sizes = " against ".join(" x ".join(map(str, shape[1:])) for shape in (event_shape, own))
+    return (
+        f"the measurement is larger than the prior ({sizes}): covered by {len(Tiles(event_shape, own, overlap))} "
+        "overlapping tiles, each of which knows nothing beyond itself, and strangeness cannot be had; if this was not "
+        "meant, check the operator and the size of the input"
+    )
+
+
 def covering(prior: Prior, event_shape: torch.Size, overlap: int | None = None) -> Prior:
     """The prior of larger events; the prior itself where the shape is its own.
 
@@ -72,6 +90,13 @@ def covering(prior: Prior, event_shape: torch.Size, overlap: int | None = None) 
     if not larger(event_shape, prior.event_shape):
         remedy = "Tiles cover events with the prior's channels that are at least as large; --size brings others to it."
         raise ShapeError("what was measured", tuple(event_shape), tuple(prior.event_shape), remedy)
+    if not can_tile(prior):
+        size, own = (" x ".join(map(str, shape[1:])) for shape in (event_shape, prior.event_shape))
+        raise IncompatiblePrior(
+            f"the measurement is of events of {size} and the prior of {own}, which cannot be laid in tiles: bring the "
+            "input to the prior's size (--fit), give the operator that made it, or take a prior that can: a ppca "
+            "without classes, a diffusion, a vae or a gan"
+        )
     base = prior.base if isinstance(prior, ResidualPrior) else prior
     if isinstance(base, Pushforward) and isinstance(base.base, DenoisingPrior):
         prior = push(base.base.flow(_FLOW), base.decoder, base.event_shape)

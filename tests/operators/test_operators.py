@@ -1,5 +1,6 @@
 """Every instrument of the grammar: dense-matrix adjoint and pseudo-inverse in float64, on odd, 1-D and 3-D shapes."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -9,6 +10,7 @@ from oneprior.core import InputError, ShapeError
 from oneprior.laws import check_operator
 from oneprior.operators import Affine, Downsample, Identity, Mask, Matrix, compose, parse_operator
 from oneprior.operators.base import LinearOperator
+from oneprior.operators.mask import spell
 
 CASES = [
     ((2, 7, 5), "identity"),
@@ -84,8 +86,40 @@ def test_a_picture_as_a_mask(tmp_path):
         assert torch.equal(operator.keep[0], keep)
         again = parse_operator(operator.spec, (1, 6, 4))  # without the file
         assert torch.equal(again.keep, operator.keep)
-    with pytest.raises(InputError, match="has shape"):
+    with pytest.raises(InputError, match=r"mask\.png' is 6 x 4 and the event is 8 x 8"):
         parse_operator([f"mask:{tmp_path / 'mask.png'}"], (1, 8, 8))
+    (tmp_path / "notes.txt").write_text("a mask")
+    with pytest.raises(InputError, match=r"no picture, \.npy or NIfTI"):
+        parse_operator([f"mask:{tmp_path / 'notes.txt'}"], (1, 8, 8))
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_volume_as_a_mask(tmp_path, suffix):
+    keep = torch.rand(6, 4, 3, generator=torch.Generator().manual_seed(0)) > 0.5
+    nib.save(nib.Nifti1Image(keep.numpy().astype("uint8"), np.eye(4)), tmp_path / f"mask{suffix}")
+    operator = parse_operator([f"mask:{tmp_path / f'mask{suffix}'}"], (1, 6, 4, 3))
+    assert torch.equal(operator.keep[0], keep)
+    nib.save(nib.Nifti1Image(keep[..., :1].numpy().astype("uint8"), np.eye(4)), tmp_path / f"slice{suffix}")
+    assert torch.equal(parse_operator([f"mask:{tmp_path / f'slice{suffix}'}"], (1, 6, 4)).keep[0], keep[..., 0])
+    (tmp_path / f"mask{suffix}").write_bytes(b"no volume")
+    with pytest.raises(InputError, match="cannot be read"):
+        parse_operator([f"mask:{tmp_path / f'mask{suffix}'}"], (1, 6, 4, 3))
+
+
+def test_people_are_told_of_a_mask_by_its_file_and_its_words_keep_its_bits(tmp_path):
+    keep = torch.arange(24).reshape(6, 4) % 3 > 0
+    np.save(tmp_path / "my mask.npy", keep.numpy())
+    words = [f"mask:{tmp_path / 'my mask.npy'}", "downsample:2"]
+    operator = parse_operator(words, (1, 6, 4))
+    assert operator.title == "mask:my mask.npy downsample:2"
+    again = parse_operator(operator.spec.split(" "), (1, 6, 4))  # as a measurement's file keeps them
+    assert (again.spec, again.title) == (operator.spec, operator.title)
+    x = torch.rand(2, 1, 6, 4)
+    assert torch.equal(again(x), operator(x))
+    strange = Mask(keep, (1, 6, 4), spell(keep, "a b:c=d+é.png"))
+    assert parse_operator(strange.spec, (1, 6, 4)).title == strange.title == "mask:a b:c=d+é.png"
+    assert Mask(keep, (1, 6, 4)).title == "mask:...:shape=6x4"
+    assert Downsample((1, 4, 4), 2).title == "downsample:2"
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def write_page(study: Study, path: Path, prior: str, words: str, seed: int) -> P
     c, restoration = study.calibration, study.restoration
     assert c is not None
     widest = c.coverage[-1]
-    operator = restoration.measurement.operator.spec
+    operator = restoration.measurement.operator.title
     cards = [
         (f"{widest.value:.1%}", f"of entries inside their {widest.level:.0%} interval (± {widest.standard_error:.1%})"),
         ("miscalibrated" if c.verdict.flagged else "no flag", "the joint verdict over all tests, at 5 %"),

@@ -120,7 +120,7 @@ class AffineRows:
         if not affine_in_image(self.likelihood, self.event_shape):
             raise IncompatiblePrior(
                 "this method needs a measurement that is linear in what the prior is built on, and "
-                f"{self.operator.spec or type(self.operator).__name__}, or a decoder before it, is not: take `Blind` "
+                f"{self.operator.title}, or a decoder before it, is not: take `Blind` "
                 "on the noise road"
             )
 

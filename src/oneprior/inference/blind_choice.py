@@ -39,6 +39,6 @@ def choose_blind(posterior: Posterior) -> Sampler:
     if isinstance(prior, NoisePrior):
         return Blind()
     raise IncompatiblePrior(
-        f"no blind method serves a {type(prior).__name__} under {operator.spec or type(operator).__name__}; a denoiser "
+        f"no blind method serves a {type(prior).__name__} under {operator.title}; a denoiser "
         "takes its noise road, prior.flow(steps)"
     )

@@ -40,6 +40,13 @@ class Operator(nn.Module, ABC):
     def linear(self) -> bool:
         return isinstance(self, LinearOperator)
 
+    @property
+    def title(self) -> str:
+        """What people are told of it: its words, without the bits of a mask; or what it is."""
+        from oneprior.operators.mask import spoken
+
+        return spoken(self.spec) or type(self).__name__
+
     def surrogate(self, noise_level: float) -> LinearOperator | None:
         """For an instrument that rounds: the linear S by which S y ~ N(S x, I) stands for y = A(x) + noise; else None.
 

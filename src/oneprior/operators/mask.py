@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 import zlib
+from urllib.parse import quote, unquote
 
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ from torch import Tensor
 from oneprior.core import InputError, Rows, ShapeError
 from oneprior.operators.base import LinearOperator
 
+_BITS = re.compile(r"mask:bits=[^:\s]*:shape=([^:\s]*)(?::file=([^:\s]*))?")
 _SIDES = {"left": (-1, 0), "right": (-1, 1), "top": (-2, 0), "bottom": (-2, 1), "front": (-3, 0), "back": (-3, 1)}
 
 
@@ -130,13 +133,19 @@ def random_missing(space: tuple[int, ...], fraction: float, seed: int) -> Tensor
     return keep.reshape(space)
 
 
-def spell(keep: Tensor) -> str:
-    """A mask as words: its bits, packed and compressed; `unspell` reads them."""
+def spell(keep: Tensor, file: str = "") -> str:
+    """A mask as words: its bits, packed and compressed, which `unspell` reads; and the file that it is called by."""
     bits = torch.nn.functional.pad(keep.flatten().to(torch.uint8), (0, -keep.numel() % 8)).reshape(-1, 8)
     weights = 2 ** torch.arange(8, dtype=torch.uint8)
     packed = bytes((bits * weights).sum(1).to(torch.uint8).tolist())
     words = base64.urlsafe_b64encode(zlib.compress(packed, 9)).decode().rstrip("=")
-    return f"mask:bits={words}:shape={'x'.join(map(str, keep.shape))}"
+    name = f":file={quote(file, safe='')}" if file else ""
+    return f"mask:bits={words}:shape={'x'.join(map(str, keep.shape))}{name}"
+
+
+def spoken(words: str) -> str:
+    """Words as people are told of them: of a mask's bits the name of its file, or else its shape."""
+    return _BITS.sub(lambda found: f"mask:{unquote(found[2]) if found[2] else f'...:shape={found[1]}'}", words)
 
 
 def unspell(words: str, shape: tuple[int, ...]) -> Tensor:

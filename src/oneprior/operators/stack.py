@@ -95,7 +95,7 @@ def _prepare(stacked: Stack | NonlinearStack, parts: Sequence[Operator]) -> Part
     unknown = next((part for part in parts if isinstance(part, UncertainOperator)), None)
     if unknown is not None:
         raise InputError(
-            f"{unknown.spec or type(unknown).__name__} beside another instrument is not inferred: measure with it "
+            f"{unknown.title} beside another instrument is not inferred: measure with it "
             "alone, or give its numbers (a known blur, bias:...:theta=, operator.at(theta))"
         )
     for part in parts[1:]:

@@ -265,7 +265,7 @@ def measured(
         y = operator(y)
     if y.shape[1:] != operator.out_shape:
         remedy = (
-            f"Of an event of {_words(operator.in_shape)} the operator {operator.spec or type(operator).__name__} "
+            f"Of an event of {_words(operator.in_shape)} the operator {operator.title} "
             f"measures {_words(operator.out_shape)} numbers: bring the input to that size (before it is measured: "
             "oneprior simulate --size), or take a prior of its size."
         )
@@ -274,7 +274,7 @@ def measured(
     if _is_complex(operator) != y.is_complex() and not isinstance(law, RicianNoise):  # whose y are magnitudes
         made, given = ("real", "complex") if y.is_complex() else ("complex", "real")
         raise InputError(
-            f"{operator.spec or type(operator).__name__} measures {made} numbers, and these are {given}: give them as "
+            f"{operator.title} measures {made} numbers, and these are {given}: give them as "
             "the instrument makes them (k-space as complex samples), or magnitudes with noise rician:SIGMA"
         )
     return Measurement(y, operator, law, units, geometry or Geometry())

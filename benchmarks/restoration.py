@@ -90,8 +90,8 @@ def contenders() -> list[Contender]:
     ]
     rows += [Contender("guided diffusion", DEEP["diffusion"], aim, guide="mixture") for aim in AIMS]
     rows += [
-        Contender("control: DPS", DEEP["diffusion"], method="dps", draws=3),
-        Contender("control: BRGM variational", "gan", method="brgm-variational:published"),
+        Contender("control: DPS", DEEP["diffusion"], method="dps", images=25),
+        Contender("control: BRGM variational", "gan", method="brgm-variational:published", images=25),
     ]
     return rows
 

@@ -23,14 +23,19 @@ WHOLE = 10.0  # from this width on, a range is one of levels; 0 .. 1 in whole nu
 
 def doubt_values(measurement: Measurement) -> None:
     """Warn where values or noise level of a measurement do not go with the range that it is read by."""
-    _doubt_range(measurement)
-    _doubt_level(measurement)
+    for said in doubts_of_values(measurement):
+        warnings.warn(said, stacklevel=3)
 
 
-def _doubt_level(measurement: Measurement) -> None:
-    """A warning where the noise is said to be less than rounding, or more than all values; 0 is a constraint."""
+def doubts_of_values(measurement: Measurement) -> list[str]:
+    """A sentence for each of what cannot be meant as it stands: its values, its noise level."""
+    return [said for said in (_doubt_range(measurement), _doubt_level(measurement)) if said]
+
+
+def _doubt_level(measurement: Measurement) -> str:
+    """What to say where the noise is said to be less than rounding, or more than all values; 0 is a constraint."""
     if not isinstance(measurement.noise, GaussianNoise):
-        return
+        return ""
     sigma = torch.as_tensor(measurement.noise.sigma, dtype=torch.float64)
     low, high = measurement.units.range
     width, y = high - low, measurement.y
@@ -49,25 +54,25 @@ def _doubt_level(measurement: Measurement) -> None:
             f"which {low:g} .. {high:g} is the range"
         )
     else:
-        return
+        return ""
     level = float(sigma.flatten()[0])
-    warnings.warn(f"the noise, {level:.3g}, {said}; a share of the range is written 5%", stacklevel=4)
+    return f"the noise, {level:.3g}, {said}; a share of the range is written 5%"
 
 
-def _doubt_range(measurement: Measurement) -> None:
-    """A warning where the values of a measurement hardly touch the range that they are read by."""
+def _doubt_range(measurement: Measurement) -> str:
+    """What to say where the values of a measurement hardly touch the range that they are read by."""
     operator = measurement.operator
     if not isinstance(operator, LinearOperator):
-        return
+        return ""
     values = measurement.y if operator.keeps_pixels else measurement.picture()
     seen = measurement.units.to_model(values.double()).flatten()
     some = seen[:: 1 + len(seen) // (1 << 20)]
     low, middle, high = some.quantile(some.new_tensor([0.005, 0.5, 0.995])).tolist()
     if high < -0.8 or low > 0.8 or high - low < 0.02 or abs(middle) > 3:
         a, b = (float(measurement.units.to_units(torch.tensor(v))) for v in (low, high))
-        warnings.warn(
+        return (
             f"the measurement's values, {a:.4g} .. {b:.4g}, hardly touch the range they are read by, "
             f"{measurement.units.range[0]:g} .. {measurement.units.range[1]:g}: say which values are black and white "
-            "(units=, --value-range), or take a prior of such pictures",
-            stacklevel=4,
+            "(units=, --value-range), or take a prior of such pictures"
         )
+    return ""

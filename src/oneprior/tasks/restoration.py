@@ -24,17 +24,18 @@ from torch import Tensor
 from oneprior.core import AffineMap, Geometry, InputError, Rows, ShapeError
 from oneprior.inference import Draws, Sampler, bayes
 from oneprior.inference.posterior import spread_of
+from oneprior.likelihoods.noise import GaussianNoise
 from oneprior.operators.base import Operator
 from oneprior.operators.mask import Mask
 from oneprior.priors.base import NoisePrior, Prior
 from oneprior.priors.pushforward import Tilted
 from oneprior.priors.residual import ResidualPrior, Residue
-from oneprior.tasks.familiarity import doubt, strangeness
+from oneprior.tasks.familiarity import DRAWING, doubt, quiet, strangeness
 from oneprior.tasks.measurement import Measurement, measured
 from oneprior.tasks.methods import Aim, Guide, choose, on_surface
-from oneprior.tasks.plausible import doubt_values
-from oneprior.tasks.seen import as_found, limits, placed, smoothed
-from oneprior.tasks.tiling import covering, event_shape_of, larger
+from oneprior.tasks.plausible import doubt_values, doubts_of_values
+from oneprior.tasks.seen import as_found, clipped, limits, placed, smoothed
+from oneprior.tasks.tiling import covering, event_shape_of, larger, of_tiles
 from oneprior.training.numerics import quick
 from oneprior.training.run import RESIDUAL, Run
 
@@ -84,6 +85,24 @@ class Restoration:
         strange = self.diagnostics.get("strangeness")
         far = [1.0] * len(fit) if strange is None else strange.tolist()
         return [doubt(misfit, distance, size) for misfit, distance in zip(fit, far, strict=True)]
+
+    @property
+    def warnings(self) -> list[list[str]]:
+        """For each row what can hardly be meant as it stands, of its values and its noise level (`tasks.plausible`)."""
+        return [doubts_of_values(self.measurement.take(slice(k, k + 1))) for k in range(len(self.mean))]
+
+    @property
+    def notes(self) -> list[list[str]]:
+        """For each row what is to be known beside: that it was covered by tiles, that its noise is said too large."""
+        given, tiles = self.measurement, [self.diagnostics["tiles"]] if "tiles" in self.diagnostics else []
+        if tiles and self.exact:
+            tiles = [f"{tiles[0]}; the draws are exact for the law of the tiles only"]
+        stated = isinstance(given.noise, GaussianNoise) and not given.exact and "instrument" not in self.diagnostics
+        if not stated or not (self.exact or self.method.startswith(DRAWING)):
+            return [tiles] * len(self.mean)
+        size, misfits = given.operator.out_shape.numel(), self.diagnostics["misfit_draw"].tolist()
+        heard = [quiet(misfit, size, clipped=cut) for misfit, cut in zip(misfits, clipped(given), strict=True)]
+        return [[*tiles, said] if said else tiles for said in heard]
 
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
         """Lower and upper end of the central interval, entry by entry; see `Draws.interval`."""
@@ -229,6 +248,8 @@ def _iterate(
     known = moments is not None and moments.event_shape == measurement.event_shape
     distance = strangeness(moments, likelihood) if known and moments is not None else None
     about: dict[str, Any] = {} if distance is None else {"strangeness": distance}
+    if measurement.event_shape != base.event_shape:
+        about["tiles"] = of_tiles(measurement.event_shape, base.event_shape, overlap)
     if seen is not measurement:
         about["instrument"] = "its rounding taken for Gaussian noise"
     if isinstance(prior, ResidualPrior) and not isinstance(prior, NoisePrior) and not Residue.serves(likelihood):

@@ -45,6 +45,15 @@ def smoothed(measurement: Measurement) -> Measurement:
     return replace(measurement, y=smooth(measurement.y), operator=smooth, noise=GaussianNoise(1.0))
 
 
+def clipped(measurement: Measurement) -> list[bool]:
+    """For each row whether more than a twentieth of its numbers lie at the very ends of the range of values."""
+    if measurement.y.is_complex():
+        return [False] * len(measurement)
+    low, high = measurement.units.range
+    y = measurement.y.flatten(1)
+    return (((y == low) | (y == high)).double().mean(1) > 0.05).tolist()
+
+
 def as_found(measurement: Measurement, found: Mapping[str, Any], draw: int | None = None) -> Measurement:
     """The measurement as made by the instrument that was found, where some of its numbers were unknown: that of one
     draw, which belongs to the event of that draw, or their mean."""

@@ -17,10 +17,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Size, Tensor
 
+from oneprior.apps.restore_masks import check_mask, filled, mask_size
 from oneprior.apps.restore_sizes import check_opacity, check_size
 from oneprior.core import AffineMap, Geometry, InputError, Rows
 from oneprior.data import read_events
@@ -106,11 +107,16 @@ class Intake:
         try:
             return parse_operator(list(self.operator), self.run.event_shape)
         except InputError:
-            size = _mask_size(self.operator)
+            size = self._mask
             shape = (self.run.event_shape[0], *size)
             if not size or not larger(shape, self.run.event_shape):
                 raise
             return parse_operator(list(self.operator), shape)
+
+    @cached_property
+    def _mask(self) -> tuple[int, ...]:
+        """The size of the mask's file, where the events are measured by one."""
+        return mask_size(self.operator, self.dims)
 
     @property
     def units(self) -> AffineMap | None:
@@ -191,12 +197,17 @@ class Intake:
         scans = [item.path.suffix.lower() in _KSPACE for item in items]
         if not all(scans) and self.instrument is not None and self.noise is not None:
             return
-        for item, scan in zip(items, scans, strict=True):
-            if not scan and not is_measurement(item.path):
-                raise InputError(
-                    f"{item.path} does not say how it was made: give --operator and --noise, such as "
-                    "--operator mask:left --noise 5% (files of `oneprior simulate` know theirs)"
-                )
+        if not any(scan or is_measurement(item.path) for item, scan in zip(items, scans, strict=True)):
+            raise self._unknown(items[0])
+
+    def _unknown(self, item: Item) -> InputError:
+        """What to say of a file that does not know what was not told either."""
+        missing = {"--operator": "mask:left"} if not self.operator else {}
+        missing |= {"--noise": "5%"} if self.noise is None else {}
+        return InputError(
+            f"{item.path} does not say how it was made: give {' and '.join(missing)}, such as "
+            f"{' '.join(map(' '.join, missing.items()))} (files of `oneprior simulate` know theirs)"
+        )
 
     def read(self, item: Item) -> Measurement:
         """The measurement of one item.
@@ -208,16 +219,19 @@ class Intake:
             return self._kspace(item)
         if is_measurement(item.path):
             return self._known(item)
-        assert self.instrument is not None
-        assert self.noise is not None
+        if self.instrument is None or self.noise is None:
+            raise self._unknown(item)
         clean_or_kept = self.study or self.instrument.keeps_pixels
         shape = self.run.event_shape if clean_or_kept else self.instrument.out_shape
         y, units, geometry = self._events(item.path, tuple(shape[1:]))
+        if clean_or_kept:
+            check_mask(item.path, y, self._mask, "--study" if self.study else "--input")
         if not self.study:
             whole = event_shape_of(list(self.operator), y, self.run.event_shape)  # larger ones are covered by tiles
             self._check(item.path, y, whole)
             instrument = self.instrument if whole == self.run.event_shape else list(self.operator)
             geometry = _restored_geometry(geometry, tuple(y.shape[2:]), tuple(whole[1:]))
+            y = filled(item.path, y, instrument, whole)
             return measured(y.float(), instrument, self.noise, whole, units, geometry)
         self._check(item.path, y, y.shape[1:])
         rows = Rows(item.index(len(y)), seed=self.seed)
@@ -235,7 +249,8 @@ class Intake:
         wanted = self.run.event_shape[0]
         if not self.study:
             check_opacity(path)
-        options = {"size": space, "fit": self.fit} if self.fit and len(space) == self.dims else {}
+        options: dict[str, Any] = {"size": space, "fit": self.fit} if self.fit and len(space) == self.dims else {}
+        options["gaps"] = not self.study and self.instrument is not None and self.instrument.keeps_pixels
         y, own, geometry = read_events(path, self.dims, wanted=wanted, key=self.key, channels=self.channels, **options)
         if (y.shape[1], wanted) == (3, 1) and bool((y == y[:, :1]).all()):
             y = y[:, :1]  # grey, stored as RGB
@@ -246,6 +261,12 @@ class Intake:
             raise InputError(
                 f"--{given} {path} is {kinds[y.shape[1]]} and the prior is of {kinds[wanted]} pictures: give "
                 f"--channels {kinds[wanted]} to turn it so, or another prior"
+            )
+        if geometry.format == "nifti" and self.dims == 3 and y.shape[1] not in (wanted, measures):
+            needed = "single volumes" if wanted == 1 else f"{wanted} volumes together"
+            raise InputError(
+                f"{path} is 4-D: {y.shape[1]} volumes of {' x '.join(map(str, y.shape[2:]))}, and the prior is of "
+                f"{needed}: save each as a file of its own (nibabel: image.slicer[..., 0]) and give their folder"
             )
         units = self.units or range_of(self.run, geometry, own)
         return y, units, replace(geometry, dtype=geometry.dtype or self.run.geometry.dtype)
@@ -295,16 +316,6 @@ def is_measurement(path: Path) -> bool:
             return "about.npy" in archive.namelist()
     except (OSError, zipfile.BadZipFile):
         return False
-
-
-def _mask_size(words: Sequence[str]) -> tuple[int, ...]:
-    """The size of the first mask that is a picture or an array; () where there is none."""
-    for word in " ".join(words).split():
-        name = word.removeprefix("mask:")
-        if word.startswith("mask:") and Path(name).suffix and Path(name).is_file():
-            y, *_ = read_events(Path(name), 2)
-            return tuple(y.shape[2:])
-    return ()
 
 
 def _restored_geometry(geometry: Geometry, measured_space: tuple[int, ...], space: tuple[int, ...]) -> Geometry:

@@ -38,7 +38,7 @@ def check_size(path: Path, given: Size, event_shape: Size, run: Run, instrument:
     remedies = ["--fit resize, cover, crop or pad brings the file to the size that is needed"]
     if instrument is not None:
         if not instrument.keeps_pixels and instrument.out_shape != own:
-            said += f", of which --operator {instrument.spec} makes {_made(instrument.out_shape, own)}"
+            said += f", of which --operator {instrument.title} makes {_made(instrument.out_shape, own)}"
         if coarser := _coarser(given, own):
             remedies.append(f"--operator downsample:{coarser} restores the finer picture of which it is the means")
     if tiles:

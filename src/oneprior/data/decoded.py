@@ -60,9 +60,9 @@ class Reader(ABC):
     def __len__(self) -> int:
         return len(self.names)
 
-    def read(self, i: int) -> Decoded:
-        """Thing i, checked for values that are no numbers; raises `BadFileError`."""
-        return guarded(self.where(i), lambda: self.decode(i))
+    def read(self, i: int, gaps: bool = False) -> Decoded:
+        """Thing i, checked for values that are no numbers; raises `BadFileError`. With `gaps` some may be NaN."""
+        return guarded(self.where(i), lambda: self.decode(i), gaps)
 
     @abstractmethod
     def decode(self, i: int) -> Decoded:
@@ -77,10 +77,15 @@ class Reader(ABC):
         """Changes when any of the files changes."""
 
 
-def guarded(where: str, decode: Callable[[], Decoded]) -> Decoded:
+def guarded(where: str, decode: Callable[[], Decoded], gaps: bool = False) -> Decoded:
     """Decode, and turn whatever the format's library raises into a `BadFileError` that names the file.
 
     The libraries raise nearly every built-in exception on damaged files, hence the wide net.
+
+    Args:
+        where: names the file.
+        decode: reads it.
+        gaps: whether some of the values may be NaN: gaps, of which the caller knows.
     """
     try:
         decoded = decode()
@@ -97,8 +102,8 @@ def guarded(where: str, decode: Callable[[], Decoded]) -> Decoded:
     if event.size == 0:
         raise BadFileError(where, f"holds no values (shape {event.shape})")
     if event.dtype.kind == "f":
-        wrong = event.size - int(np.isfinite(event).sum())
-        if wrong:
+        wrong, gap = event.size - int(np.isfinite(event).sum()), int(np.isnan(event).sum()) if gaps else 0
+        if wrong > gap or gap == event.size:
             raise BadFileError(where, f"{wrong} of {event.size} values are NaN or infinite; mend them or leave it out")
     elif event.dtype.kind not in "biu":
         raise BadFileError(where, f"holds values of type {event.dtype}, needed are real numbers")

@@ -33,6 +33,7 @@ def read_event(
     row: int | None = None,
     value_range: tuple[float, float] | None = None,
     orientation: str | None = None,
+    gaps: bool = False,
 ) -> tuple[Tensor, AffineMap, Geometry]:
     """Read one picture, volume, clip or array.
 
@@ -41,6 +42,7 @@ def read_event(
         size, fit, channels, value_range, orientation: as in `open_dataset`.
         key: the array of a .npz.
         row: where the array has rows (n, ...), which one.
+        gaps: whether some values may be NaN, and are left so; refused by default.
 
     Returns:
         The event in the file's units, (1, channels, *space) float32 (float64 for 64-bit values); the map to
@@ -53,7 +55,7 @@ def read_event(
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
     plan = _plan(size, fit, channels, orientation)
-    return _planned(_decode(path, key, row), plan, value_range)
+    return _planned(_decode(path, key, row, gaps), plan, value_range)
 
 
 def read_events(
@@ -63,6 +65,7 @@ def read_events(
     wanted: int | None = None,
     key: str | None = None,
     most: int | None = None,
+    gaps: bool = False,
     **options: Any,
 ) -> tuple[Tensor, AffineMap, Geometry]:
     """Read every event of a file: the rows of an array, or the one of anything else.
@@ -77,6 +80,7 @@ def read_events(
         wanted: channels of an event, where they are known.
         key: the array of a .npz.
         most: of the rows of an array, no more than these.
+        gaps: whether some values may be NaN, as of `read_event`.
         options: `size`, `fit`, `channels`, `value_range` of `read_event`.
 
     Returns:
@@ -87,8 +91,8 @@ def read_events(
     """
     path = Path(path).expanduser()
     if not (path.is_file() and (path.suffix.lower() == ".npy" or is_npz(path))):
-        return read_event(path, key=key, **options)
-    values = guarded(str(path), lambda: Decoded(_values(path, key), Geometry())).event
+        return read_event(path, key=key, gaps=gaps, **options)
+    values = guarded(str(path), lambda: Decoded(_values(path, key), Geometry()), gaps).event
     colours = dims == 2 and values.ndim == 3 and values.shape[-1] in (3, 4) and min(values.shape[:-1]) > 4
     channels = values.ndim == dims + 1 and wanted != 1 and wanted in (values.shape[0], values.shape[-1])
     several = values.ndim > dims and not colours and not channels
@@ -100,7 +104,7 @@ def read_events(
     if not read:
         raise InputError(f"{path}: an array of no events, of shape {values.shape}")
     events, units, geometry = torch.cat([event for event, _, _ in read]), read[0][1], read[0][2]
-    low, high = float(events.min()), float(events.max())
+    low, high = _ends(events.numpy())
     if len(read) > 1 and high > low:  # of several, the range is a set's
         units = map_for(np.dtype(geometry.dtype), low, high, given=value_range, unit=units.unit)
     return events, units, geometry
@@ -119,7 +123,7 @@ def _planned(
     decoded: Decoded, plan: Plan, value_range: tuple[float, float] | None = None
 ) -> tuple[Tensor, AffineMap, Geometry]:
     events, geometry = plan.apply(decoded)
-    low, high = float(decoded.event.min()), float(decoded.event.max())
+    low, high = _ends(decoded.event)
     if decoded.event.dtype.kind == "u":  # one picture does not show how many bits its kind has: the type's range
         high = float(np.iinfo(decoded.event.dtype).max)
     units = map_for(
@@ -134,9 +138,15 @@ def _planned(
     return torch.from_numpy(np.ascontiguousarray(events, dtype=wide)), units, geometry
 
 
-def _decode(path: Path, key: str | None, row: int | None) -> Decoded:
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    """The least and the greatest value, gaps left out; 0 where there is nothing else."""
+    some = values[~np.isnan(values)] if values.dtype.kind == "f" and np.isnan(values).any() else values
+    return (float(some.min()), float(some.max())) if some.size else (0.0, 0.0)
+
+
+def _decode(path: Path, key: str | None, row: int | None, gaps: bool = False) -> Decoded:
     if path.is_file() and (path.suffix.lower() == ".npy" or is_npz(path)):
-        return guarded(str(path), lambda: _row(path, _values(path, key), row))
+        return guarded(str(path), lambda: _row(path, _values(path, key), row), gaps)
     if path.is_dir():
         reader = _folder(FolderFiles.scan(path), path)
     else:
@@ -147,7 +157,7 @@ def _decode(path: Path, key: str | None, row: int | None) -> Decoded:
         reader = SeriesReader(files) if kind is None else FileReader(files, kind)
     if len(reader) != 1:
         raise InputError(f"{path}: holds {len(reader)} events ({', '.join(reader.names[:3])}, ...); give one of them")
-    return reader.read(0)
+    return reader.read(0, gaps)
 
 
 def _folder(files: Files, path: Path) -> Reader:

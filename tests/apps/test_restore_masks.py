@@ -101,9 +101,9 @@ def test_a_mask_of_another_size_is_named(of_pictures, restored, told):
     assert status != 0
     assert "the mask's file is 16 x 16 and" in said
     assert "x.npy is 8 x 8: a mask has the size of what it covers" in said.replace("\n", " ")
-    status, said, _ = restored(of_pictures, x, ("m.npy", KEEP), "x.npy", told=told)
+    status, said, _ = restored(of_pictures, x, ("m.npy", np.ones((12, 10, 8))), "x.npy", told=told)
     assert status != 0
-    assert "is 6 x 8 x 4 and the event is 8 x 8" in said
+    assert "is 12 x 10 x 8 and the event is 8 x 8" in said
     status, said, _ = restored(of_pictures, x, ("m.png", np.eye(5, dtype=np.uint8)), "x.npy", told=told)
     assert status != 0
     assert "is 5 x 5 and the event is 8 x 8" in said
@@ -112,10 +112,11 @@ def test_a_mask_of_another_size_is_named(of_pictures, restored, told):
 def test_only_a_mask_that_comes_first_tells_the_size_of_events(tmp_path):
     np.save(tmp_path / "a mask.npy", np.ones((3, 6, 4)))
     word = f"mask:{tmp_path / 'a mask.npy'}"
-    assert mask_size([word, "downsample:2"], 2) == (6, 4)
-    assert mask_size([word], 3) == (3, 6, 4)
-    assert mask_size([word], 1) == ()
-    assert mask_size(["downsample:2", word], 2) == ()
-    assert mask_size(["mask:left"], 2) == ()
+    assert mask_size([word, "downsample:2"], (3, 5, 5)) == (6, 4)
+    assert mask_size([word], (1, 5, 5)) == ()  # of a volume, and no picture's
+    assert mask_size([word], (1, 2, 2, 2)) == (3, 6, 4)
+    assert mask_size([word], (3, 9)) == ()
+    assert mask_size(["downsample:2", word], (3, 5, 5)) == ()
+    assert mask_size(["mask:left"], (3, 5, 5)) == ()
     np.save(tmp_path / "b.npy", np.ones((6, 4)))
-    assert mask_size([f"downsample:2 + mask:{tmp_path / 'b.npy'}"], 2) == (6, 4)
+    assert mask_size([f"downsample:2 + mask:{tmp_path / 'b.npy'}"], (1, 5, 5)) == (6, 4)

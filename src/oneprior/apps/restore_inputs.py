@@ -116,7 +116,7 @@ class Intake:
     @cached_property
     def _mask(self) -> tuple[int, ...]:
         """The size of the mask's file, where the events are measured by one."""
-        return mask_size(self.operator, self.dims)
+        return mask_size(self.operator, self.run.event_shape)
 
     @property
     def units(self) -> AffineMap | None:

@@ -15,19 +15,20 @@ from oneprior.operators.mask import Mask
 from oneprior.operators.mask_words import read_mask
 
 
-def mask_size(words: Sequence[str], dims: int) -> tuple[int, ...]:
+def mask_size(words: Sequence[str], own: Sequence[int]) -> tuple[int, ...]:
     """The size of events that the file of a mask tells, where a mask comes first; () where it tells none.
 
     Args:
         words: of the operator.
-        dims: spatial axes of an event.
+        own: event shape of the prior, of which the channels and the number of axes are asked.
     """
     parts = [part for word in words for part in (word.split() if " + " in word else [word])]
     for before, word in zip(["+", *parts], parts, strict=False):
         name = word.removeprefix("mask:")
         if before == "+" and name != word and Path(name).suffix and Path(name).is_file():
             shape = tuple(read_mask(name).shape)
-            return shape[len(shape) - dims :] if dims <= len(shape) <= dims + 1 else ()
+            with_channels = len(shape) == len(own) and shape[0] == own[0]
+            return shape[1:] if with_channels else shape if len(shape) == len(own) - 1 else ()
     return ()
 
 

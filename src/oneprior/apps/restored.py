@@ -19,6 +19,7 @@ from torch import Tensor
 
 from oneprior.apps import panels
 from oneprior.apps.record import plain
+from oneprior.apps.restored_words import told_of
 from oneprior.core import Geometry, InputError
 from oneprior.data import read_arrays, write_arrays, write_events
 from oneprior.evaluation import crps, interval_coverage, psnr, ssim
@@ -32,10 +33,12 @@ def figures_of_events(result: Restoration) -> list[dict[str, Any]]:
     """Figures of each event; with the truth its errors as well, on the scale of [-1, 1].
 
     `misfit` is None where there is no noise, which any residual is infinitely far above; `doubt` says why the event is
-    not to be trusted, and is empty where nothing speaks against it.
+    not to be trusted, and is empty where nothing speaks against it; `warnings` are of the numbers that were given,
+    `notes` of what the restoration found beside. Operator, noise and range of values are told of each as well.
     """
     judged = not result.measurement.exact
     n, rows, doubts = len(result.mean), [], result.doubts
+    warnings, notes, tiles = result.warnings, result.notes, result.diagnostics.get("tiles")
     accuracy = _accuracy(result)
     for k in range(n):
         misfit = float(result.diagnostics["misfit"][k])
@@ -48,6 +51,10 @@ def figures_of_events(result: Restoration) -> list[dict[str, Any]]:
                 "seconds": result.seconds / n,
                 "misfit": misfit if judged else None,
                 "doubt": doubts[k] if judged or math.isfinite(misfit) else "",
+                "warnings": warnings[k],
+                "notes": notes[k],
+                **({"tiles": tiles} if tiles else {}),
+                **told_of(result.measurement, k),
                 **{name: float(values[k]) for name, values in accuracy.items()},
                 "diagnostics": {
                     name: float(value[k])
@@ -73,7 +80,15 @@ def judge(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, 
         "images_per_second": len(rows) / max(seconds, 1e-9),
         "misfit": math.fsum(misfits) / len(misfits) if misfits else None,
         "doubtful": {name: row["doubt"] for name, row in zip(names, rows, strict=True) if row["doubt"]},
+        "warnings": {name: row["warnings"] for name, row in zip(names, rows, strict=True) if row.get("warnings")},
+        "notes": {name: row["notes"] for name, row in zip(names, rows, strict=True) if row.get("notes")},
     }
+    if tiles := next((row["tiles"] for row in rows if "tiles" in row), None):
+        figures["tiles"] = tiles
+    ranges = {name: row["value_range"] for name, row in zip(names, rows, strict=True) if "value_range" in row}
+    if ranges:
+        first = next(iter(ranges.values()))
+        figures["value_range"] = first if all(one == first for one in ranges.values()) else ranges
     for name in ACCURACY:
         known = [row[name] for row in rows if name in row]
         if known:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from oneprior.apps import panels, report
 from oneprior.apps.evaluated import foot
 from oneprior.apps.pictures import Picture
+from oneprior.apps.restored_words import differing
 from oneprior.tasks import Restoration
 
 PANELS = 12  # on a page; the others stand in the folder
@@ -33,7 +35,7 @@ _WORDS = {
     "n": "images",
     "draws": "draws of each",
 }
-_HIDDEN = ("doubtful", "failed", "exact", "method", "law", "aim")
+_HIDDEN = ("doubtful", "warnings", "notes", "tiles", "failed", "exact", "method", "law", "aim", "value_range")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Told:
         aim: how the method was chosen.
         typed: the command.
         seed: of its numbers.
+        values: which were read as black and white, in words.
     """
 
     title: str
@@ -57,6 +60,7 @@ class Told:
     aim: str
     typed: str
     seed: int
+    values: str = ""
 
 
 def page_of_file(
@@ -68,8 +72,9 @@ def page_of_file(
     else:
         strips = panels.strips(result, samples=panels.SAMPLES)
         first = f", the first {len(result.mean[:8])} of {len(rows)}" if len(rows) > 8 else ""
-        bar = panels.deviation_bar(result)
-        shown = [report.Strips(strips, f"Each column is one image{first}. {_PANEL}"), report.Picture(bar)]
+        bar, planes = panels.deviation_bar(result), [" ".join(name.split()) for name in panels.planes(result)]
+        cut = f" Its planes from top to bottom: {', '.join(planes)}." if planes else ""
+        shown = [report.Strips(strips, f"Each column is one image{first}.{cut} {_PANEL}"), report.Picture(bar)]
     return _page(names, rows, figures, told, shown)
 
 
@@ -77,6 +82,11 @@ def page_of_folder(folder: Path, names: Sequence[str], rows: Sequence[Any], figu
     """The page of a folder of results, from what stands in it; images to be doubted come first."""
     order = sorted(range(len(rows)), key=lambda k: not rows[k]["doubt"])
     shown: list[report.Section] = []
+    if len(rows) > PANELS:
+        first = "those to be doubted first" if rows[order[0]]["doubt"] else "the first by name"
+        shown.append(
+            report.Text(f"{PANELS} of {len(rows)} pictured, {first}; the others have a `panel.png` each in the folder.")
+        )
     for k in order[:PANELS]:
         verdict = "**does not fit**, " if rows[k]["doubt"] else ""
         misfit = "" if rows[k]["misfit"] is None else f": {verdict}misfit {rows[k]['misfit']:.2f}"
@@ -84,8 +94,6 @@ def page_of_folder(folder: Path, names: Sequence[str], rows: Sequence[Any], figu
             report.Heading(f"`{names[k]}`{misfit}", 3),
             report.Picture(_open(folder / names[k] / "panel.png"), ""),
         ]
-    if len(rows) > PANELS:
-        shown.append(report.Text(f"{len(rows) - PANELS} more are in the folder, each with its `panel.png`."))
     return _page(names, rows, figures, told, [*shown, report.Text(_PANEL)])
 
 
@@ -95,6 +103,7 @@ def _page(
     sections: list[report.Section] = []
     if figures["doubtful"]:
         sections.append(_notice(figures["doubtful"], len(rows)))
+    sections += [report.Text(f"**Mind:** {line.rstrip('?.')}.") for line in told_once(figures)]
     sections += [report.Cards(_cards(figures)), *shown, *_mixed(figures)]
     sections += [report.Heading("Figures"), report.Table(("figure", "value"), _lines(figures, told), _LEGEND, words=2)]
     if len(rows) > 1:
@@ -106,6 +115,8 @@ def _page(
     exact = "draws from the posterior itself" if figures["exact"] else "an approximation of the posterior"
     if figures["exact"] and unmixed(figures):
         exact = "whose chains have not come together"
+    elif figures["exact"] and "tiles" in figures:
+        exact = "draws from the posterior of a law of overlapping tiles"
     lead = f"Operator `{told.operator}`, noise {told.noise}, prior {told.prior}. Method: {figures['method']}, {exact}."
     return report.Report(f"Restored: {told.title}", sections, lead=lead, foot=foot(told.seed, figures["seconds"]))
 
@@ -127,7 +138,8 @@ def _notice(doubts: Mapping[str, str], total: int) -> report.Notice:
 def _cards(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     cards = []
     if figures["misfit"] is not None:
-        fits = "about 1 or below is well" if figures["misfit"] > 1.2 or figures["doubtful"] else "fits the prior"
+        doubted = figures["misfit"] > 1.2 or figures["doubtful"] or _minded(figures)
+        fits = "about 1 or below is well" if doubted else "fits the prior"
         cards.append((f"{figures['misfit']:.2f}", f"misfit, in units of the noise: {fits}"))
     if "psnr_mean" in figures:
         cards.append((f"{figures['psnr_mean']:.2f} dB", "PSNR of the posterior mean"))
@@ -151,6 +163,34 @@ def unmixed(figures: Mapping[str, Any]) -> str:
     return f"the chains have not come together: R-hat is {r_hat:.2f}, and 1 to {MIXED:g} would be well"
 
 
+def minded(row: Mapping[str, Any]) -> bool:
+    """Whether something speaks against the numbers that were given with an event: more than that it is tiled."""
+    return bool(row.get("warnings")) or _beyond_tiles(row.get("notes", ()), row)
+
+
+def _minded(figures: Mapping[str, Any]) -> bool:
+    notes = (note for notes in figures["notes"].values() for note in notes)
+    return bool(figures["warnings"]) or _beyond_tiles(notes, figures)
+
+
+def _beyond_tiles(notes: Iterable[str], figures: Mapping[str, Any]) -> bool:
+    return any("tiles" not in figures or not note.startswith(figures["tiles"]) for note in notes)
+
+
+def told_once(figures: Mapping[str, Any], kinds: Sequence[str] = ("warnings", "notes")) -> list[str]:
+    """The warnings and notes of all events, those that differ in their numbers only said once, of so many."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for kind in kinds:
+        for name, lines in figures[kind].items():
+            for line in lines:
+                found.setdefault(re.sub(r"-?[\d.]+(e[+-]?\d+)?", "", line), []).append((name, line))
+    alone = figures["n"] == 1
+    return [
+        lines[0][1] if alone else f"{len(lines)} of {figures['n']} images, such as `{lines[0][0]}`: {lines[0][1]}"
+        for lines in found.values()
+    ]
+
+
 def _mixed(figures: Mapping[str, Any]) -> list[report.Section]:
     """A remark where chains have not come together."""
     said = unmixed(figures)
@@ -169,15 +209,22 @@ def _exactness(figures: Mapping[str, Any]) -> str:
     """Whether the draws are the posterior's: yes, in the limit of chains that are too short, or no."""
     if not figures["exact"]:
         return f"approximate{'; ' + figures['law'] if 'law' in figures else ''}"
-    return "exact in the limit only; these chains have not come together" if unmixed(figures) else "exact"
+    if unmixed(figures):
+        return "exact in the limit only; these chains have not come together"
+    return "exact for the law of the tiles, which is not that of larger images" if "tiles" in figures else "exact"
 
 
 def _lines(figures: Mapping[str, Any], told: Told) -> list[tuple[str, str]]:
     lines = [("method", f"{figures['method']}"), ("the draws are", _exactness(figures)), ("aim", told.aim)]
+    if told.values:
+        lines.append(("values from black to white", told.values))
     for name, value in figures.items():
         if name not in _HIDDEN and value is not None:
-            lines.append((_WORDS.get(name, name.replace("_", " ")), _format(value)))
+            words = _WORDS.get(name, name.replace("_", " "))
+            lines.append((words if figures["n"] > 1 else words.removesuffix(" (median)"), _format(value)))
     verdict = "no" if figures["doubtful"] else "yes" if figures["misfit"] is not None else "not judged: no noise"
+    if verdict == "yes" and _minded(figures):
+        verdict = "not for sure; see what to mind, above"
     place = (
         next(k for k, (name, _) in enumerate(lines) if name == _WORDS["misfit"]) + 1
         if figures["misfit"] is not None
@@ -195,19 +242,23 @@ def _table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> report.Ta
         for key in ("strangeness", "effective_sample_size", "r_hat")
         if any(key in row["diagnostics"] for row in rows)
     ]
-    lines = []
-    for name, row in list(zip(names, rows, strict=True))[:_ROWS]:
+    lines, own = [], differing(rows)
+    for k, (name, row) in enumerate(list(zip(names, rows, strict=True))[:_ROWS]):
         misfit = None if row["misfit"] is None else f"{row['misfit']:.2f}"
         verdict = "**no**" if row["doubt"] else "yes" if misfit else None
+        if verdict == "yes" and minded(row):
+            verdict = "not for sure"
         figures = [_format(row[key]) if key in row else None for key in known]
         chains = [_format(row["diagnostics"][key]) if key in row["diagnostics"] else None for key in inner]
-        lines.append([f"`{name}`", verdict, misfit, *figures, *chains, f"{row['seconds']:.3g}"])
+        others = [cells[k] for cells in own.values()]
+        lines.append([f"`{name}`", verdict, misfit, *figures, *chains, *others, f"{row['seconds']:.3g}"])
     head = [
         "image",
         "fits",
         "misfit",
         *(columns[key] for key in known),
         *(_WORDS[key].removesuffix(" (median)").removesuffix(" of the measurement") for key in inner),
+        *own,
     ]
     more = (
         f"The first {_ROWS} of {len(rows)}; `result.json` and the `figures.json` of each have all."
@@ -222,7 +273,7 @@ def _open(path: Path) -> Picture:
 
     png = path.read_bytes()
     width, height = struct.unpack(">II", png[16:24])
-    return Picture(png, width, height)
+    return Picture(png, width, height, words=True)
 
 
 def _format(value: Any) -> str:

@@ -94,6 +94,9 @@ class Lines(Sampling):
         space: spatial shape.
         lines: measured frequencies k in cycles of the whole field of view, 0 the centre, (lines,).
         field: the share of the field of view that the pixels cover, in (0, 1].
+
+    Attributes:
+        whole: lines that would measure the whole field of view at this resolution.
     """
 
     matrix: Tensor
@@ -109,7 +112,7 @@ class Lines(Sampling):
         whole = pixels / field
         phase = lines.double()[:, None] * coordinates(pixels, dtype=torch.float64) / whole
         self.register_buffer("matrix", torch.polar(torch.full_like(phase, whole**-0.5), -2 * math.pi * phase))
-        self.size = self.space[:-1].numel() * lines.numel()
+        self.size, self.whole = self.space[:-1].numel() * lines.numel(), round(whole)
 
     def samples(self, z: Tensor) -> Tensor:
         return (z @ self.matrix.T.to(z.dtype)).flatten(1)

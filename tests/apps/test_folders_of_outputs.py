@@ -56,15 +56,16 @@ def test_samples_of_two_seeds_are_not_mixed(trained, tmp_path, capsys):
     assert "would be mixed; give another --out" in capsys.readouterr().err
 
 
-def test_a_restoration_is_replaced_whole(trained, tmp_path):
-    y, out = tmp_path / "y.npz", tmp_path / "out"
+def test_restorations_of_few_and_many_draws(trained, tmp_path):
+    y = tmp_path / "y.npz"
     run(["simulate", str(trained / "x.npz"), "--n", "1", "--operator", "mask:left", "--out", str(y), "--noise", "5%"])
     for draws in ("19", "3"):
+        out = tmp_path / draws
         words = ["restore", str(trained / "ppca"), "--input", str(y), "--samples", draws, "--out", str(out)]
         assert run(words) == 0
         assert len(list(out.glob("sample_*.png"))) == int(draws)
         assert ("low" in read_arrays(out / "restoration.npz")) == (draws == "19")
-    assert len(records(out)) == 1
+        assert len(records(out)) == 1
 
 
 def test_a_sheet_of_walks_has_the_depth_of_the_data(trained, tmp_path):

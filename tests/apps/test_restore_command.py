@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,12 +16,16 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from oneprior import training
 from oneprior.apps import restore_many, restored_page
 from oneprior.apps.main import run
 from oneprior.core import DivergedError, Rows
 from oneprior.data import phantoms, read_arrays
 from oneprior.data.fastmri import write_kspace
 from oneprior.operators.fourier import centred_fft
+from oneprior.tasks import restore
+from oneprior.tasks.kspace import kspace_measurement
+from oneprior.training import load
 
 DIGITS = (load_digits().images * 255 / 16).round().astype(np.uint8)
 AFFINE = np.array([[-1.5, 0, 0, 30], [0, 1.5, 0, -20], [0, 0, 3, 5], [0, 0, 0, 1]])
@@ -37,6 +43,16 @@ def train(folder, name, x, *more):
 def trained(tmp_path_factory):
     """A ppca of digits."""
     return train(tmp_path_factory.mktemp("runs"), "digits", DIGITS[:200])
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory):
+    """A vqvae of digits."""
+    folder = tmp_path_factory.mktemp("runs")
+    np.savez(folder / "x.npz", x=DIGITS[:100])
+    words = ["train", "vqvae", "--data", str(folder / "x.npz"), "--tracker", "none", "--held-out", "0"]
+    assert run([*words, "--images", "200", "--out", str(folder / "coded")]) == 0
+    return folder / "coded"
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +83,7 @@ def draws(folder):
 def test_one_bad_file_does_not_end_a_folder(trained, pictures, tmp_path, capsys):
     (pictures / "d2.png").write_bytes(b"no picture")
     out = tmp_path / "out"
-    assert run(["restore", str(trained), "--input", str(pictures), *WORDS, "--out", str(out)]) == 0
+    assert run(["restore", str(trained), "--input", str(pictures), *WORDS, "--out", str(out)]) == 1
     said = capsys.readouterr()
     assert "d2.png was not restored: " in said.err
     assert "restored 4 by closed form" in said.out
@@ -84,13 +100,39 @@ def test_one_bad_file_does_not_end_a_folder(trained, pictures, tmp_path, capsys)
     assert page.count("data:image/png;base64,") == 4
 
 
-def test_where_nothing_could_be_restored_the_status_is_1(trained, tmp_path, capsys):
+def test_where_nothing_could_be_restored_the_status_is_2(trained, tmp_path, capsys):
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.png").write_bytes(b"no picture")
-    assert run(["restore", str(trained), "--input", str(tmp_path / "in"), *WORDS, "--out", str(tmp_path / "out")]) == 1
+    for name in ("a", "b"):
+        (tmp_path / "in" / f"{name}.png").write_bytes(b"no picture")
+    assert run(["restore", str(trained), "--input", str(tmp_path / "in"), *WORDS, "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert "a.png was not restored" in said
-    assert "none of the 1 files could be restored" in said
+    assert "none of the 2 files could be restored" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["a", "z"])
+@pytest.mark.parametrize("kind", ["small", "large", "colour", "unknown"])
+def test_a_file_that_does_not_fit_is_left_out_wherever_it_stands(kind, name, coded, pictures, tmp_path, capsys):
+    """Codes cannot be laid in tiles. A plain picture among measurements does not know how it was made."""
+    bad, how = pictures / f"{name}.png", ["--operator", "identity", "--noise", "5%"]
+    shape = {"small": (7, 7), "large": (16, 16), "colour": (8, 8, 3), "unknown": (8, 8)}[kind]
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)).save(bad)
+    for k in range(1, 5):
+        if kind == "unknown" and k < 3:
+            words = ["simulate", str(pictures / f"d{k}.png"), *how, "--out", str(pictures / f"d{k}.npz")]
+            assert run(words) == 0
+        (pictures / f"d{k}.png").unlink()
+    if kind == "unknown":
+        (pictures / "d0.png").unlink()
+        (pictures / "result.json").unlink()
+        how = []
+    words = ["--input", str(pictures), *how, "--samples", "2", "--aim", "fast", "--method", "lookahead-codes"]
+    assert run(["restore", str(coded), *words, "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    assert f"{name}.png was not restored: " in said.err
+    assert f"restored {2 if kind == 'unknown' else 1} by" in said.out
+    assert list(record(tmp_path / "out")["figures"]["failed"]) == [f"{name}.png"]
 
 
 def test_draws_of_a_file_depend_on_nothing_beside_it(trained, pictures, tmp_path):
@@ -136,6 +178,11 @@ def test_files_of_like_names_have_folders_of_their_own(trained, tmp_path, capsys
     assert len({mean.tobytes() for mean in means}) == 6
 
 
+def stopped(*args, **options):
+    """Ctrl-C."""
+    raise KeyboardInterrupt
+
+
 def stop_after(monkeypatch, batches):
     """Ctrl-C when so many batches are done."""
     done, before = [], restore_many.restore_iter
@@ -156,13 +203,24 @@ def test_what_was_stopped_is_gone_on_with(trained, pictures, tmp_path, capsys, m
         stop_after(patched, 1)
         assert run(words) == 130
     assert "2 images are finished" in capsys.readouterr().err
+    assert run(words) == 2
+    assert "holds a restoration (2 images finished): go on with --resume, or give another" in capsys.readouterr().err
+    with monkeypatch.context() as patched:
+        patched.setattr(restore_many, "restore_iter", stopped)
+        patched.setattr(training, "load", stopped)  # before anything is restored
+        assert run([*words, "--resume"]) == 130
+    assert "2 images are finished" in capsys.readouterr().err
+    assert record(out)["figures"]["n"] == 2
     first = (out / "d0" / "restoration.npz").stat().st_mtime_ns
     (out / "result.json").unlink()  # as kill -9 leaves it, with an image half written
     (out / "d1" / "figures.json").unlink()
     assert run([*words[:-2], "--samples", "5", "--resume", "--out", str(out)]) == 2
     assert "was begun with --samples 3" in capsys.readouterr().err
     assert run([*words, "--resume"]) == 0
-    assert "restored 5" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "restored 4 by closed form in " in said
+    assert "images/s), 1 was finished before" in said
+    assert record(out)["figures"]["n"] == 5
     assert (out / "d0" / "restoration.npz").stat().st_mtime_ns == first
     whole = tmp_path / "whole"
     assert run([*words[:-1], str(whole)]) == 0
@@ -171,35 +229,52 @@ def test_what_was_stopped_is_gone_on_with(trained, pictures, tmp_path, capsys, m
     with monkeypatch.context() as patched:
         stop_after(patched, 0)  # nothing is restored again
         assert run([*words, "--resume"]) == 0
+    assert "nothing was left to do: all 5 were finished before" in capsys.readouterr().out
 
 
-def test_events_of_one_file_are_gone_on_with(trained, tmp_path, monkeypatch):
+def test_events_of_one_file_are_gone_on_with(trained, tmp_path, capsys, monkeypatch):
     np.save(tmp_path / "x.npy", DIGITS[1000:1005])
     out = tmp_path / "out"
     words = ["restore", str(trained), "--input", str(tmp_path / "x.npy"), *WORDS, "--batch-size", "2"]
     with monkeypatch.context() as patched:
         stop_after(patched, 2)
         assert run([*words, "--out", str(out)]) == 130
+    assert "4 images are finished" in capsys.readouterr().err
     with monkeypatch.context() as patched:
         stop_after(patched, 1)
         assert run([*words, "--out", str(out), "--resume"]) == 0
+        assert ", 4 were finished before" in capsys.readouterr().out
         assert run([*words, "--out", str(out), "--resume"]) == 0
+        assert "nothing was left to do: all 5 were finished before" in capsys.readouterr().out
+        assert run([*words, "--out", str(out)]) == 2
+        assert "holds a restoration (5 images finished)" in capsys.readouterr().err
     assert run([*words, "--out", str(tmp_path / "whole")]) == 0
     assert np.allclose(draws(out), draws(tmp_path / "whole"), atol=0.01)
     assert len(list(out.glob("panel_*.png"))) == 5
 
 
-def test_a_folder_is_replaced_and_what_is_not_ours_stays(trained, pictures, tmp_path):
+def test_a_restoration_is_never_replaced(trained, pictures, tmp_path, capsys):
     out = tmp_path / "out"
-    words = ["restore", str(trained), "--input", str(pictures), *WORDS, "--out", str(out)]
-    assert run(words) == 0
-    (out / "d1" / "notes.txt").write_text("mine")
-    for k in (0, 1):
-        (pictures / f"d{k}.png").unlink()
-    assert run(words) == 0
-    assert not (out / "d0").exists()
-    assert [p.name for p in (out / "d1").iterdir()] == ["notes.txt"]
-    assert record(out)["figures"]["n"] == 3
+    words = ["restore", str(trained), *WORDS, "--out", str(out), "--input"]
+    assert run([*words, str(pictures)]) == 0
+    before = draws(out / "d0").tobytes()
+    for given in (pictures, pictures / "d1.png"):
+        assert run([*words, str(given)]) == 2
+        assert "(5 images finished): go on with --resume, or give another --out" in capsys.readouterr().err
+    assert draws(out / "d0").tobytes() == before
+    shutil.rmtree(out / ".restore")
+    for more in ([], ["--resume"]):
+        assert run([*words, str(pictures), *more]) == 2
+        assert "cannot be gone on with, since .restore is gone from it" in capsys.readouterr().err
+
+
+def test_a_run_in_which_nothing_was_finished_is_begun_again(trained, pictures, tmp_path, capsys, monkeypatch):
+    words = ["restore", str(trained), *WORDS, "--out", str(tmp_path / "out"), "--input"]
+    with monkeypatch.context() as patched:
+        stop_after(patched, 0)
+        assert run([*words, str(pictures / "d1.png")]) == 130
+    assert "not saved" in capsys.readouterr().err
+    assert run([*words, str(pictures)]) == 0
 
 
 def test_a_batch_that_diverges_is_tried_one_by_one(trained, pictures, tmp_path, capsys, monkeypatch):
@@ -214,7 +289,7 @@ def test_a_batch_that_diverges_is_tried_one_by_one(trained, pictures, tmp_path, 
 
     bad = restore_many.Item(pictures, "d3.png", "d3").index(1)
     monkeypatch.setattr(restore_many, "restore_iter", restore_iter)
-    assert run(["restore", str(trained), "--input", str(pictures), *WORDS, "--out", str(tmp_path / "out")]) == 0
+    assert run(["restore", str(trained), "--input", str(pictures), *WORDS, "--out", str(tmp_path / "out")]) == 1
     assert "d3.png was not restored: step 3: not finite" in capsys.readouterr().err
     assert record(tmp_path / "out")["figures"]["n"] == 4
 
@@ -244,7 +319,7 @@ def test_another_size_is_fitted_only_when_told(trained, tmp_path, capsys):
     Image.fromarray(DIGITS[1000, :7, :7]).save(tmp_path / "small.png")
     words = ["restore", str(trained), "--study", str(tmp_path / "small.png"), *WORDS, "--out", str(tmp_path / "out")]
     assert run(words) == 2
-    assert "is 1 x 7 x 7 and the prior is of 1 x 8 x 8: give --fit" in capsys.readouterr().err
+    assert "is 7 x 7 and the run is of 8 x 8: --fit resize" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert run([*words, "--fit", "resize"]) == 0
 
@@ -313,6 +388,15 @@ def test_volumes_keep_their_place_in_the_scanner(of_volumes, tmp_path):
     assert 0.6 < ((low <= x[1]) & (x[1] <= high)).mean() <= 1
 
 
+@pytest.mark.parametrize("how", ["--input", "--study"])
+def test_several_volumes_in_one_file_are_named(how, of_volumes, tmp_path, capsys):
+    nib.save(nib.Nifti1Image(np.zeros((6, 8, 4, 2), np.float32), AFFINE), tmp_path / "four.nii.gz")
+    words = [how, str(tmp_path / "four.nii.gz"), "--operator", "identity", "--noise", "5%"]
+    assert run(["restore", str(of_volumes), *words, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "is 4-D: 2 volumes of 6 x 8 x 4, and the prior is of single volumes: save each as a file of its own" in said
+
+
 def test_dicom_is_restored_where_it_lies(of_volumes, tmp_path):
     from data.test_dicom import write_series
 
@@ -354,17 +438,66 @@ def test_slices_of_a_scan_are_images(tmp_path):
     assert record(tmp_path / "study")["figures"]["psnr_mean"] > 20
 
 
+def test_a_scan_comes_back_in_its_own_units(tmp_path):
+    """Trained on magnitudes of about 1e-4; bright and dark slices, with noise estimated or told, keep their values."""
+    x = (phantoms(123, (16, 16), Rows(123, seed=3))[:, 0] + 1) / 2
+    x = 1e-4 * x * (1 + Rows(123, seed=4).uniform(1).float()[:, :, None])
+    trained = train(tmp_path, "magnitudes", x[3:].float().numpy())
+    noise = 1e-6 * torch.view_as_complex(Rows(3, seed=1).normal(16, 16, 2))
+    dark = torch.tensor([1.0, 1.0, 0.2])[:, None, None]  # the last does not fit the range of training by itself
+    path = write_kspace(tmp_path / "scan.h5", (centred_fft((dark * x[:3]).cfloat(), (-2, -1)) + noise).numpy())
+    words = ["restore", str(trained), "--input", str(path), "--samples", "3"]
+    top = float(x[3:].max())
+    for name, more in {
+        "estimated": [],
+        "told": ["--noise", "1e-6"],
+        "range": ["--noise", "1e-6", "--value-range", "0", "0.0005"],
+    }.items():
+        assert run([*words, *more, "--out", str(tmp_path / name)]) == 0
+        ranges = record(tmp_path / name)["figures"]["value_range"]
+        for k in range(3):
+            one = tmp_path / name / f"slice_{k:03d}"
+            truth = dark[k] * x[k]
+            with np.load(one / "restoration.npz") as found:
+                mean = torch.from_numpy(found["mean"])[0, 0]
+            assert float((mean * truth).sum() / truth.square().sum()) == pytest.approx(1, abs=0.03)
+            said = json.loads((one / "figures.json").read_text())
+            assert said["operator"] == "k-space, 16 of 16 lines"
+            assert said["misfit"] < 1.2
+            if name == "range":
+                assert said["value_range"] == pytest.approx([0, 5e-4])
+            else:
+                peak = float(truth.max())  # where it is far from the range of training, it is white
+                white = top if peak > 0.55 * top else peak
+                assert said["value_range"] == pytest.approx([0, white], abs=0.05 * white)
+        assert (len(ranges) == 2) is (name == "range")  # one for all, or each its own
+        page = (tmp_path / name / "report.html").read_text()
+        assert "as each file says" not in page
+        assert "k-space, 16 of 16 lines" in page
+        assert re.search(r"gaussian:\d\.\d{4}", page) is None
+    prior = load(trained)
+    unlike = kspace_measurement(path, prior.event_shape, slices=2)  # the run does not replace its range
+    assert restore(prior, unlike, samples=3).units == unlike.units != prior.units
+
+
 @pytest.mark.parametrize(
     ("words", "needed"),
     [
         (["--input", "IN", "--study", "IN", *WORDS], "not both"),
-        (WORDS, "--input (a measurement) or --study"),
-        (["--study", "IN"], "--study needs --operator"),
-        (["--study", "IN", "--operator", "mask:left"], "give --operator and --noise"),
+        (WORDS, "restore needs --input (a measurement) or --study (a clean image, to be measured)"),
+        (["--study", "IN"], "--study needs --operator and --noise"),
+        (["--study", "IN", "--noise", "5%"], "--study needs --operator, such as"),
+        (
+            ["--study", "IN", "--operator", "mask:left"],
+            "does not say how it was made: give --noise, such as --noise 5%",
+        ),
+        (["--input", "IN", "--noise", "5%"], "give --operator, such as --operator mask:left (files"),
+        (["--input", "IN"], "give --operator and --noise, such as --operator mask:left --noise 5%"),
         (["--input", "/none/there", *WORDS], "/none/there"),
         (["--input", "IN", "--operator", "mask:left", "--noise", "lud"], "lud"),
         (["--input", "IN", "--operator", "maks:left", "--noise", "5%"], "mask"),
         (["--input", "IN", *WORDS, "--method", "dasp"], "dasp"),
+        (["--input", "IN", *WORDS, "--method", "enumeration"], "enumeration"),
         (["--input", "IN", *WORDS, "--samples", "0"], "at least 1"),
         (["--input", "EMPTY", *WORDS], "a folder without a picture"),
         (["--input", "IN", *WORDS, "--value-range", "3", "3"], "empty"),

@@ -77,6 +77,7 @@ class Outcome:
         figures: numbers worth keeping.
         said: the last line on the screen.
         whole: whether the outputs are one result: of an earlier one in the folder nothing is left.
+        status: the exit status: 1 where a part of the work could not be done.
     """
 
     folder: Path | None = None
@@ -84,6 +85,7 @@ class Outcome:
     figures: Mapping[str, Any] = field(default_factory=dict)
     said: str = ""
     whole: bool = False
+    status: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

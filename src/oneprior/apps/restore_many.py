@@ -5,132 +5,22 @@ loses no more than one batch; what stands is skipped by `--resume`. Events of fi
 instrument are worked on together. An event's draws do not depend on those beside it, so neither the batch size nor the
 number of processes, nor where a run was broken off, changes them. Each process takes every n-th file (or event of a
 single file); the first one writes the page.
-
-`.restore/` in the folder of results holds the settings of the run, why files failed, and, for the several events of one
-file, what is finished until all are and the archive of the whole is written.
 """
 
 from __future__ import annotations
 
-import json
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from oneprior.apps.command import Mistake
 from oneprior.apps.conditions import for_rows
-from oneprior.apps.record import plain
 from oneprior.apps.restore_inputs import Intake, Item
-from oneprior.apps.restored import event_of, figures_of_events, keep, kept, write_restoration
-from oneprior.core import DivergedError, Geometry, InputError, OnePriorError, Rows, replacing
-from oneprior.data.files import natural
+from oneprior.apps.restore_place import Place
+from oneprior.apps.restored import event_of, kept
+from oneprior.core import DivergedError, Geometry, InputError, OnePriorError, Rows
 from oneprior.tasks import Measurement, Restoration, restore_iter
-
-FIGURES, STATE = "figures.json", ".restore"
-
-
-@dataclass(frozen=True)
-class Place:
-    """The folder of results.
-
-    Args:
-        folder: of `--out`.
-        many: whether each event has a folder of its own.
-    """
-
-    folder: Path
-    many: bool
-
-    @property
-    def state(self) -> Path:
-        """What is needed to go on."""
-        return self.folder / STATE
-
-    def settings(self) -> dict[str, Any] | None:
-        """With which settings the folder was begun; None where it was not, or not by `restore`."""
-        return _read_json(self.state / "settings.json") or None
-
-    @property
-    def begun(self) -> str:
-        """A word that tells this run's results from those of an earlier one in the same folder."""
-        return (self.settings() or {}).get("begun", "")
-
-    def begin(self, settings: Mapping[str, Any]) -> None:
-        """Start anew; results of an earlier run stand until `end`, but are none of ours."""
-        shutil.rmtree(self.state, ignore_errors=True)
-        _write_json(self.state / "settings.json", {**settings, "begun": secrets.token_hex(8)})
-
-    def undo(self) -> None:
-        """Leave no trace of a run that could not start."""
-        if not self.names() and not any(self.state.glob("*.npz")):
-            shutil.rmtree(self.state, ignore_errors=True)
-            if self.folder.is_dir() and not any(self.folder.iterdir()):
-                self.folder.rmdir()
-
-    def end(self) -> None:
-        """All is written: events of one file are in the one archive, and what an earlier run left goes."""
-        if not self.many:
-            (self.state / "ended").touch()
-            for path in self.state.glob("*.npz"):
-                path.unlink()
-        for path in self.folder.glob(f"*/{FIGURES}"):
-            if path.parent.name not in self.names():
-                for file in (*_read_json(path).get("files", ()), FIGURES):
-                    (path.parent / Path(file).name).unlink(missing_ok=True)
-                if not any(path.parent.iterdir()):
-                    path.parent.rmdir()
-
-    def archive(self, name: str) -> Path:
-        """Where the archive of one event stands."""
-        return self.folder / name / "restoration.npz" if self.many else self.state / f"{name}.npz"
-
-    def finished(self, name: str) -> bool:
-        """Whether an event is there, whole."""
-        if self.many:
-            return self.figures(name).get("begun") == self.begun != ""
-        return self.ended or self.archive(name).is_file()
-
-    @property
-    def ended(self) -> bool:
-        """Whether all events of one file are in the one archive."""
-        return not self.many and (self.state / "ended").exists()
-
-    def save(self, name: str, file: str, event: Restoration) -> None:
-        """Write one finished event; with its figures the event is there."""
-        if not self.many:
-            keep(event, self.archive(name))
-            return
-        written = write_restoration(event, self.folder / name)
-        files = sorted({path.name for path in written})
-        facts = {"name": name, "file": file, "files": files, "begun": self.begun, **figures_of_events(event)[0]}
-        _write_json(self.folder / name / FIGURES, plain(facts))
-
-    def figures(self, name: str) -> dict[str, Any]:
-        """The figures of an event of a folder; empty where there are none."""
-        return _read_json(self.folder / name / FIGURES)
-
-    def fail(self, item: Item, reason: str) -> None:
-        """Note why an item came to nothing."""
-        _write_json(self.state / "failed" / f"{item.stem or 'input'}.json", {"file": item.name, "reason": reason})
-
-    def failed(self) -> dict[str, str]:
-        """The items that came to nothing, and why."""
-        notes = [_read_json(path) for path in sorted((self.state / "failed").glob("*.json"))]
-        return {note["file"]: note["reason"] for note in notes}
-
-    def forget(self) -> None:
-        """Leave the failures behind: they are tried again."""
-        shutil.rmtree(self.state / "failed", ignore_errors=True)
-
-    def names(self) -> list[str]:
-        """The finished events of a folder."""
-        there = sorted((path.parent.name for path in self.folder.glob(f"*/{FIGURES}")), key=natural)
-        return [name for name in there if self.finished(name)] if self.many else []
 
 
 @dataclass(frozen=True)
@@ -220,8 +110,8 @@ def restore_many(
         share: which are ours.
 
     Raises:
-        InputError: where an item is given alone and cannot be read; and where the first batch shows that the settings
-            cannot serve any.
+        InputError: where an item is given alone and cannot be read; and where the settings cannot serve the first event
+            of the prior's size by the instrument that was told, which no other file can mend.
     """
     mine = items[share.rank :: share.size] if place.many else items
     work = _Work(intake, place, settings, len(mine))
@@ -289,7 +179,7 @@ class _Work:
             yield from self._restored(bunch)
             return
         except (DivergedError, torch.linalg.LinAlgError, InputError) as error:
-            if not self.place.many or (isinstance(error, InputError) and not self.any):
+            if not self.place.many or (isinstance(error, InputError) and self._hopeless(bunch.measurement)):
                 raise
             if len(bunch.events) == 1:
                 self._fail(bunch.events[0], error)
@@ -300,6 +190,11 @@ class _Work:
                 yield from self._restored(one)
             except (DivergedError, torch.linalg.LinAlgError, InputError) as error:
                 self._fail(one.events[0], error)
+
+    def _hopeless(self, measurement: Measurement) -> bool:
+        """Whether what cannot be restored is as ordinary as can be: the settings are at fault, and not a file."""
+        ordinary = measurement.event_shape == self.intake.run.event_shape
+        return ordinary and self.intake.instrument is not None and not self.any
 
     def _fail(self, event: _Event, error: Exception) -> None:
         self.place.fail(event.item, _reason(error))
@@ -336,32 +231,7 @@ def whole(place: Place, measurement: Measurement) -> Restoration:
     return kept([place.folder / "restoration.npz"] if place.ended else parts, measurement)
 
 
-def same_settings(place: Place, settings: Mapping[str, Any]) -> None:
-    """Raises `Mistake` where a folder was begun with other settings."""
-    begun = place.settings()
-    if begun is None:
-        return
-    other = [k for k in settings if begun.get(k) != settings[k]]
-    if other:
-        told = ", ".join(f"--{k.replace('_', '-')} {begun.get(k)}" for k in other)
-        raise Mistake(f"{place.folder} was begun with {told}: --resume needs the same command, or give another --out")
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """What a file holds; nothing where it is missing, or another's."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    with replacing(path) as draft:
-        draft.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -182,7 +182,7 @@ def choose(
         raise InputError(f"aim is fast, best or calibrated, got {aim!r}")
     if method is None:
         posterior = _denoised(posterior)
-    sampler = _named(method) if isinstance(method, str) else method or _from_table(posterior, aim, guide)
+    sampler = named(method) if isinstance(method, str) else method or _from_table(posterior, aim, guide)
     if method is None or isinstance(method, str):
         sampler = _lend(sampler, guide)
     if NoisePrior in _kinds(sampler) and isinstance(posterior.prior, DenoisingPrior):
@@ -193,12 +193,16 @@ def choose(
 
 def on_surface(method: str | Sampler | None) -> bool:
     """Whether a method works on the decoder's surface alone, as its paper does, and takes no residual."""
-    sampler = _named(method) if isinstance(method, str) else method
+    sampler = named(method) if isinstance(method, str) else method
     return isinstance(sampler, BRGM | BRGMVariational)
 
 
-def _named(words: str) -> Sampler:
-    """The method of "daps" or "daps:published"."""
+def named(words: str) -> Sampler:
+    """The method of "daps" or "daps:published".
+
+    Raises:
+        InputError: for a name or settings that there are not.
+    """
     name, colon, settings = words.partition(":")
     if name not in METHODS:
         raise InputError(f"no method is called {name!r}{near(name, METHODS)}")

@@ -1,7 +1,8 @@
 """`oneprior restore`: a measurement and a prior give the posterior: mean, deviation, interval, samples, and a page.
 
-Exit status: 0 where at least one image was restored (files of a folder that could not be are named at the end, on the
-page and in `result.json`); 1 where none was; 2 for a mistake; 130 after Ctrl-C.
+Files of a folder that cannot be restored are left out, wherever they stand, and named at the end, on the page and in
+`result.json`. Exit status: 0 where all were restored; 1 where some were not; 2 where none was, and for a mistake; 130
+after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import tyro
 
 from oneprior.apps import screen
 from oneprior.apps.command import Command, Mistake, Outcome, Stopped
-from oneprior.apps.record import check_place, plain
+from oneprior.apps.record import plain
+from oneprior.apps.restore_place import Place
 
 if TYPE_CHECKING:
     from oneprior.apps.restore_inputs import Intake, Item
-    from oneprior.apps.restore_many import Place, Settings
+    from oneprior.apps.restore_many import Settings
     from oneprior.tasks.methods import Guide
     from oneprior.training import Run
     from oneprior.training.parallel import Team
@@ -32,6 +34,8 @@ _FREE = ("out", "resume", "common", "batch_size")  # may differ between a run an
 class Restore(Command):
     """Restore a measurement with a trained prior, or a folder of them; several processes (torchrun) share a folder.
 
+    Exit status: 0 where all were restored, 1 where some files of a folder were not, 2 where none was.
+
     Args:
         run: a trained run.
         input: y.npz of `oneprior simulate`, which knows its operator and noise; or a picture, a volume, an array of one
@@ -39,8 +43,9 @@ class Restore(Command):
         study: a clean image or a folder of them instead: each is measured by the operator with noise, restored, and
             scored against itself.
         operator: how the input was made, left to right; see `oneprior operators`.
-        noise: standard deviation in the units of the input, or 5% of the range of values; see `oneprior operators`.
-        out: the folder of the results; of a folder, each image has a folder of its own there.
+        noise: standard deviation in the units of the input (of k-space: of its real and of its imaginary part), or 5%
+            of the range of values; see `oneprior operators`.
+        out: the folder of the results, a new one; of a folder, each image has a folder of its own there.
         resume: go on with what is in that folder: images that are finished are left as they are.
         samples: draws of each; 19, 39 or 99 have exact 90 % intervals.
         aim: how the method is chosen: quickly, for the smallest error, or for honest intervals.
@@ -52,8 +57,8 @@ class Restore(Command):
         key: the array of a .npz that is no measurement file.
         slices: of a fastMRI file: 10 or 10:20.
         channels: grey or rgb, to turn the input into; its own where not given.
-        value_range: the two values of the input that are black and white; where not given the run's, but for whole
-            numbers of another type than the run's that type's.
+        value_range: the two values of the input (of k-space: of its picture) that are black and white; where not given
+            the run's, but for whole numbers of another type than the run's that type's.
     """
 
     run: tyro.conf.Positional[Path]
@@ -77,9 +82,18 @@ class Restore(Command):
 
     def execute(self) -> Outcome:
         source = self._source()
+        try:
+            return self._restore(source)
+        except KeyboardInterrupt:
+            raise self._stopped() from None
+
+    def _restore(self, source: Path) -> Outcome:
+        asked = {k: v for k, v in plain(dataclasses.asdict(self)).items() if k not in _FREE}
+        asked["seed"] = self.common.seed
+        Place(self.out).check(self, self.resume, asked)
         team = self._team()
         from oneprior.apps.restore_inputs import Intake
-        from oneprior.apps.restore_many import Place, Share, restore_many
+        from oneprior.apps.restore_many import Share, restore_many
         from oneprior.training import load
 
         run = load(self.run, device=self.common.torch_device() if team is None else team.device)
@@ -98,7 +112,7 @@ class Restore(Command):
         items, many = intake.items(source)
         intake.check(items)
         place, settings = Place(self.out, many), self._settings(run)
-        self._begin(place, team)
+        before = self._begin(place, asked, team)
         share = Share() if team is None else Share(team.rank, team.size)
         states = restore_many(intake, items, place, settings, share)
         from oneprior.core import OnePriorError
@@ -114,16 +128,20 @@ class Restore(Command):
             team.wait()
             if not team.main:
                 return Outcome()
-        return self._folder(place, intake, items) if many else self._file(place, intake, items[0])
+        return self._folder(place, intake, items, before) if many else self._file(place, intake, items[0], before)
 
     def _source(self) -> Path:
         """The path of the input, after what can be checked without reading anything."""
         if self.samples < 1 or self.batch_size < 1:
             raise Mistake("--samples and --batch-size must be at least 1")
-        if (self.input is None) == (self.study is None):
-            raise Mistake("restore needs --input (a measurement) or --study (a clean image, to be measured), not both")
+        either = "--input (a measurement) or --study (a clean image, to be measured)"
+        if self.input is None and self.study is None:
+            raise Mistake(f"restore needs {either}")
+        if self.input is not None and self.study is not None:
+            raise Mistake(f"restore takes {either}, not both")
         if self.study is not None and not self.operator:
-            raise Mistake("--study needs --operator and --noise, such as --operator downsample:4 --noise 5%")
+            both = " and --noise, such as --operator downsample:4 --noise 5%" if self.noise is None else ""
+            raise Mistake(f"--study needs --operator{both or ', such as --operator downsample:4'}")
         source = self.input or self.study
         assert source is not None
         inside = self.out.expanduser().resolve()
@@ -148,7 +166,10 @@ class Restore(Command):
     def _settings(self, run: Run) -> Settings:
         from oneprior.apps.conditions import read_conditions
         from oneprior.apps.restore_many import Settings
+        from oneprior.tasks.methods import named
 
+        if self.method is not None:
+            named(self.method)  # a mistake is told before any file is read
         return Settings(
             samples=self.samples,
             aim=self.aim,
@@ -159,36 +180,33 @@ class Restore(Command):
             batch=self.batch_size,
         )
 
-    def _begin(self, place: Place, team: Team | None) -> None:
-        """Make the folder ours: anew, or to go on with."""
-        from oneprior.apps.restore_many import same_settings
-
-        asked = {k: v for k, v in plain(dataclasses.asdict(self)).items() if k not in _FREE}
-        asked["seed"] = self.common.seed
-        begun = place.settings()
-        if begun is None:
-            check_place(self.out, self)
-        elif self.resume:
-            same_settings(place, asked)
+    def _begin(self, place: Place, asked: dict[str, Any], team: Team | None) -> list[str]:
+        """Make the folder ours, anew or to go on with; returns which images were finished before."""
+        before = place.names()
         if team is not None:
             team.wait()
         if team is None or team.main:
-            if self.resume and begun is not None:
+            if self.resume and place.settings() is not None:
                 place.forget()
             else:
                 place.begin(asked)
         if team is not None:
             team.wait()
+        return before
 
-    def _stopped(self, place: Place, total: int) -> Stopped:
-        if not place.many:
-            return Stopped(f"stopped; what is finished is in {place.folder}: the same command with --resume goes on")
-        names = place.names()
-        said = f"stopped; {len(names)} images are finished in {place.folder}: the same command with --resume goes on"
-        outcome = Outcome(place.folder, tuple(place.folder / name for name in names), {"n": len(names), "of": total})
-        return Stopped(said, outcome if screen.is_main_process() else None)
+    def _stopped(self, place: Place | None = None, total: int = 0) -> BaseException:
+        """What is said after Ctrl-C; while the images were restored (`place`, of so many files) with a record."""
+        count = Place(self.out).count()
+        if not count:
+            return KeyboardInterrupt()
+        are = "image is" if count == 1 else "images are"
+        said = f"stopped; {count} {are} finished in {self.out}: the same command with --resume goes on"
+        if place is None or not place.many or not screen.is_main_process():
+            return Stopped(said)
+        outputs = tuple(place.folder / name for name in place.names())
+        return Stopped(said, Outcome(place.folder, outputs, {"n": count, "of": total}))
 
-    def _file(self, place: Place, intake: Intake, item: Item) -> Outcome:
+    def _file(self, place: Place, intake: Intake, item: Item, before: list[str]) -> Outcome:
         """What is left of the events of one file."""
         from oneprior.apps import restored, restored_page
         from oneprior.apps.restore_many import whole
@@ -196,56 +214,78 @@ class Restore(Command):
         measurement = intake.read(item)
         result = whole(place, measurement)
         rows = restored.figures_of_events(result)
-        names = [item.name] if len(rows) == 1 else [f"{k:04d}" for k in range(len(rows))]
+        numbers = [f"{k:04d}" for k in range(len(rows))]
+        names = [item.name] if len(rows) == 1 else numbers
         figures = restored.judge(rows, names) | {"aim": self.aim}
         figures |= {k: v for k, v in result.diagnostics.items() if isinstance(v, str)}
         written = restored.write_restoration(result, place.folder)
-        operator = measurement.operator.spec or type(measurement.operator).__name__
-        told = self._told(item.name, operator, self.noise or measurement.noise.spec, intake.run)
+        told = self._told(item.name, rows, "", intake.run)
         page = restored_page.page_of_file(result, names, rows, figures, told).write(place.folder / "report.html")
         place.end()
-        return Outcome(place.folder, (*written, page), figures, _said(figures), whole=True)
+        done = _done(figures, [row["seconds"] for row, one in zip(rows, numbers, strict=True) if one not in before])
+        return Outcome(place.folder, (*written, page), figures, done + _said(figures), whole=True)
 
-    def _folder(self, place: Place, intake: Intake, items: list[Item]) -> Outcome:
+    def _folder(self, place: Place, intake: Intake, items: list[Item], before: list[str]) -> Outcome:
         """What is left of a folder of files."""
         from oneprior.apps import restored, restored_page
-        from oneprior.core import OnePriorError
+        from oneprior.core import InputError
 
         names, failed = place.names(), place.failed()
-        for file, reason in failed.items():
-            screen.say(f"oneprior: {file} was not restored: {reason}", error=True)
+        for said in _failures(failed):
+            screen.say(f"oneprior: {said}", error=True)
         if not names:
-            raise OnePriorError(f"none of the {len(items)} files could be restored; see above")
+            place.undo()
+            raise InputError(f"none of the {len(items)} files could be restored; see above")
         rows = [place.figures(name) for name in names]
         figures = restored.judge(rows, names) | {"aim": self.aim, "failed": failed}
         source = self.input or self.study
-        noise = self.noise or "as each file says"
-        told = self._told(
-            f"{len(rows)} images of {source}", " ".join(self.operator) or "as each file says", noise, intake.run
-        )
+        told = self._told(f"{len(rows)} images of {source}", rows, " ".join(self.operator), intake.run)
         page = restored_page.page_of_folder(place.folder, names, rows, figures, told).write(
             place.folder / "report.html"
         )
         place.end()
         outputs = (page, *(place.folder / name for name in names))
-        return Outcome(place.folder, outputs, figures, _said(figures), whole=True)
+        done = _done(figures, [row["seconds"] for row, name in zip(rows, names, strict=True) if name not in before])
+        return Outcome(place.folder, outputs, figures, done + _said(figures), whole=True, status=1 if failed else 0)
 
-    def _told(self, title: str, operator: str, noise: str, run: Run) -> Any:
+    def _told(self, title: str, rows: list[dict[str, Any]], operator: str, run: Run) -> Any:
         from oneprior.apps.commands.evaluate import typed
         from oneprior.apps.restored_page import Told
+        from oneprior.apps.restored_words import of_all
 
-        return Told(title, operator, noise, f"{run.family} `{self.run}`", self.aim, typed(), self.common.seed)
+        operator, noise = operator or of_all(rows, "operator"), self.noise or of_all(rows, "noise")
+        prior, values = f"{run.family} `{self.run}`", of_all(rows, "value_range")
+        return Told(title, operator, noise, prior, self.aim, typed(), self.common.seed, values)
+
+
+def _failures(failed: dict[str, str]) -> list[str]:
+    """Which files were not restored, those with one reason on one line."""
+    alike: dict[str, list[str]] = {}
+    for file, reason in failed.items():
+        alike.setdefault(reason, []).append(file)
+    lines = []
+    for reason, files in alike.items():
+        more = f" and {len(files) - 5} more" if len(files) > 5 else ""
+        lines.append(f"{', '.join(files[:5])}{more} {'were' if files[1:] else 'was'} not restored: {reason}")
+    return lines
+
+
+def _done(figures: dict[str, Any], seconds: list[float]) -> str:
+    """What was done now, in so many seconds an image, and what before."""
+    n, new, spent = figures["n"], len(seconds), sum(seconds)
+    if not new and not figures.get("failed"):
+        return f"nothing was left to do: {f'all {n} were' if n > 1 else 'it was'} finished before"
+    said = f"restored {new} by {figures['method']} in {spent:.1f} s" if new else "restored none"
+    if new > 1:
+        said += f" ({new / max(spent, 1e-9):.3g} images/s)"
+    return said + (f", {n - new} {'were' if n - new > 1 else 'was'} finished before" if new < n else "")
 
 
 def _said(figures: dict[str, Any]) -> str:
-    """The last lines on the screen."""
-    from oneprior.apps.restored_page import unmixed
+    """How good it is: the rest of the last lines on the screen."""
+    from oneprior.apps.restored_page import told_once, unmixed
 
-    said = f"restored {figures['n']} by {figures['method']} in {figures['seconds']:.1f} s"
-    if figures["n"] > 1:
-        said += f" ({figures['images_per_second']:.3g} images/s)"
-    if "psnr_mean" in figures:
-        said += f", {figures['psnr_mean']:.2f} dB"
+    said = f", {figures['psnr_mean']:.2f} dB" if "psnr_mean" in figures else ""
     if failed := figures.get("failed"):
         said += f"; {len(failed)} file{'s' * (len(failed) > 1)} could not be restored"
     bad = figures["doubtful"]
@@ -256,6 +296,7 @@ def _said(figures: dict[str, Any]) -> str:
         cause = next(iter(bad.values())).partition(": ")[2]
         said += f"\nwarning: do not trust {len(bad)} of these {figures['n']} pictures ({cause}): {first}"
         said += "; ..." * (len(bad) > 5)
+    said += "".join(f"\nnote: {note.replace('`', '')}" for note in told_once(figures, ("notes",)))
     if figures["exact"] and (chains := unmixed(figures)):
         longer = "try another --method" if figures["aim"] == "calibrated" else "--aim calibrated runs longer ones"
         said += f"\nwarning: {chains}; {longer}"

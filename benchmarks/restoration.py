@@ -47,7 +47,7 @@ DEEP = {"vae": "vae", "gan": "gan", "vqvae": "vqvae", "diffusion": "diffusion-lo
 """The families and their runs."""
 EXACT = ("ppca", "mixture")
 FEWER = {
-    **{("diffusion", aim): 50 for aim in AIMS},  # which "guided diffusion" is on all images
+    **{("diffusion", aim): 25 for aim in AIMS},  # which "guided diffusion" is on all images
     ("ldm", "calibrated"): 50,
     ("vqvae", "best"): 20,
     ("vqvae", "calibrated"): 20,

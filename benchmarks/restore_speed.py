@@ -47,7 +47,7 @@ SHORT: dict[str, Sampler | None] = {
 }
 """The same with little work, whose peak is the same: it is that of one level, or of the search for modes."""
 CHUNKS = (10, 50, 100)
-ROUNDS = 3
+ROUNDS = 2
 
 
 def run(options: Options) -> None:

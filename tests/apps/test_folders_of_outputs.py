@@ -105,8 +105,8 @@ def test_a_picture_of_another_size_is_told_what_to_do(trained, tmp_path, capsys)
     words = ["--input", str(tmp_path / "large.npy"), "--operator", "identity", "--noise", "5%"]
     assert run(["restore", str(trained / "ppca"), *words, "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
-    assert "Of an event of 1 x 8 x 8" in said
-    assert "simulate --size" in said
+    assert "is 6 x 16 and the run is of 8 x 8" in said
+    assert "--fit" in said
 
 
 def test_bad_files_that_were_skipped_are_counted(tmp_path, capsys):

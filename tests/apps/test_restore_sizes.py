@@ -85,8 +85,8 @@ def test_noise_stated_much_too_large_is_noted(runs, tmp_path, capsys):
     Image.fromarray(DIGITS[1000]).save(tmp_path / "x.png")
     path = tmp_path / "x.png"
     assert run(asked(runs, "mixture", path, "identity", tmp_path / "out", "--noise", "500")) == 0
-    assert "the stated noise is too large?" in capsys.readouterr().out
-    assert "the stated noise is too large?" in figures(tmp_path / "out")["notes"]["x.png"][-1]
+    assert "perhaps the stated noise is too large" in capsys.readouterr().out
+    assert "perhaps the stated noise is too large" in figures(tmp_path / "out")["notes"]["x.png"][-1]
     assert "the stated noise is too large" in (tmp_path / "out" / "report.html").read_text()
     assert run(asked(runs, "mixture", path, "identity", tmp_path / "right")) == 0
     assert figures(tmp_path / "right")["notes"] == {}

@@ -66,7 +66,7 @@ def test_a_noise_level_stated_much_too_large_is_noted_and_a_right_one_is_not(run
         assert sum(map(bool, wrong.notes)) > 200
         assert not any(wrong.doubts)
         first = next(filter(None, wrong.notes))[0]
-        assert "the stated noise is too large?" in first
+        assert "perhaps the stated noise is too large" in first
 
 
 def test_methods_that_give_one_answer_are_not_judged_by_its_nearness(run):

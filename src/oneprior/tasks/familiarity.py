@@ -95,7 +95,7 @@ def quiet(misfit: float, numbers: int, *, clipped: bool) -> str:
     if misfit < least_misfit(numbers, clipped=clipped):
         return (
             f"the measurement is nearer to the restoration than noise of this level would leave it ({misfit:.2f} of "
-            "its deviation, and about 1 is expected): the stated noise is too large?"
+            "its deviation, and about 1 is expected): perhaps the stated noise is too large"
         )
     return ""
 

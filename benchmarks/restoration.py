@@ -50,8 +50,8 @@ EXACT = ("ppca", "mixture")
 FEWER = {
     **{("diffusion", aim): 25 for aim in AIMS},  # which "guided diffusion" is on all images
     ("ldm", "calibrated"): 50,
-    ("vqvae", "best"): 20,
-    ("vqvae", "calibrated"): 20,
+    ("vqvae", "best"): 10,
+    ("vqvae", "calibrated"): 5,
 }
 
 

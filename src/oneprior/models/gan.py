@@ -283,7 +283,8 @@ class GAN(Model):
         if space != "z" or noise == "random":
             self._style_generator(f"space={space!r}" if space != "z" else "noise='random'")
         layers = generator.synthesis.num_ws if isinstance(generator, StyleGenerator) else 1
-        inner = torch.Size([layers] if space == "w+" else []) + torch.Size([generator.latent])
+        length = generator.mapping.style if space != "z" and isinstance(generator, StyleGenerator) else generator.latent
+        inner = torch.Size([layers] if space == "w+" else []) + torch.Size([length])
         shape = torch.Size([inner.numel() + generator.noise_size]) if noise == "random" else inner
         base = StandardNormal(shape, self.device)
         if space != "z" and isinstance(generator, StyleGenerator):
@@ -337,9 +338,16 @@ def build_networks(
     latent, width, blocks = config.latent, config.width, config.blocks
     match config.network:
         case "stylegan2":
-            size = {"width": width, "max_width": min(512, 16 * width)}
+            size = {"width": width, "max_width": config.max_width or min(512, 16 * width)}
+            depth, style = config.mapping_layers, config.style or latent
             generator = StyleGenerator(
-                event_shape, conditions, latent=latent, style=latent, mapping_layers=config.mapping_layers, **size
+                event_shape,
+                conditions,
+                latent=latent,
+                style=style,
+                mapping_layers=depth,
+                clamp=config.clamp,
+                **size,
             )
             return generator, StyleCritic(event_shape, conditions, **size)
         case "goodfellow2014":

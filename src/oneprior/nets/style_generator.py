@@ -25,6 +25,7 @@ from oneprior.nets.adversarial import ConditionVector, Generator, Given
 from oneprior.nets.stylegan import (
     EqualLinear,
     activate,
+    clamped,
     modulated_conv,
     resample_filter,
     style_grids,
@@ -45,6 +46,7 @@ class StyleGenerator(Generator):
         width: channels at the finest level.
         max_width: most channels at any level.
         mapping_layers: depth of the mapping network.
+        clamp: features and pictures of every level are kept within +- this ("conv_clamp"); 0 does not.
     """
 
     def __init__(
@@ -57,11 +59,12 @@ class StyleGenerator(Generator):
         width: int = 16,
         max_width: int = 512,
         mapping_layers: int = 2,
+        clamp: float = 0.0,
     ) -> None:
         super().__init__()
         check_style_event(event_shape, conditions)
         self.latent = latent
-        self.synthesis = Synthesis(torch.Size(event_shape), style, width, max_width)
+        self.synthesis = Synthesis(torch.Size(event_shape), style, width, max_width, clamp)
         self.mapping = Mapping(conditions, latent, style, self.synthesis.num_ws, mapping_layers)
         self.noise_size = self.synthesis.noise_size
 
@@ -152,16 +155,17 @@ class Synthesis(nn.Module):
         style: length of w.
         width: channels at the finest level.
         max_width: most channels at any level.
+        clamp: see `StyleGenerator`.
     """
 
-    def __init__(self, event_shape: torch.Size, style: int, width: int, max_width: int) -> None:
+    def __init__(self, event_shape: torch.Size, style: int, width: int, max_width: int, clamp: float = 0.0) -> None:
         super().__init__()
         self.event_shape = event_shape
         grids = style_grids(event_shape[1:])
         widths = style_widths(width, max_width, len(grids))
         self.names = [f"b{max(grid)}" for grid in grids]
         for i, (name, grid) in enumerate(zip(self.names, grids, strict=True)):
-            block = SynthesisBlock(widths[i - 1] if i else 0, widths[i], style, grid, event_shape[0])
+            block = SynthesisBlock(widths[i - 1] if i else 0, widths[i], style, grid, event_shape[0], clamp)
             self.add_module(name, block)
         self.num_ws = 2 * len(grids)
         self.noise_shapes = [grid for i, grid in enumerate(grids) for _ in range(2 if i else 1)]
@@ -194,19 +198,22 @@ class SynthesisBlock(nn.Module):
         style: length of w.
         grid: (height, width) of this level.
         channels: of the picture.
+        clamp: see `StyleGenerator`.
     """
 
     resample_filter: Tensor
 
-    def __init__(self, inputs: int, outputs: int, style: int, grid: tuple[int, int], channels: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, style: int, grid: tuple[int, int], channels: int, clamp: float = 0.0
+    ) -> None:
         super().__init__()
         self.layers = 2 if inputs else 1
         if inputs:
-            self.conv0 = StyledConv(inputs, outputs, style, grid, up=True)
+            self.conv0 = StyledConv(inputs, outputs, style, grid, up=True, clamp=clamp)
         else:
             self.const = nn.Parameter(torch.randn(outputs, *grid))
-        self.conv1 = StyledConv(outputs, outputs, style, grid)
-        self.torgb = ToPicture(outputs, channels, style)
+        self.conv1 = StyledConv(outputs, outputs, style, grid, clamp=clamp)
+        self.torgb = ToPicture(outputs, channels, style, clamp)
         self.register_buffer("resample_filter", resample_filter(), persistent=False)
 
     def forward(
@@ -225,7 +232,7 @@ class SynthesisBlock(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """Modulated 3x3 convolution, noise, bias, leaky rectifier.
+    """Modulated 3x3 convolution, noise, bias, leaky rectifier[, clamp].
 
     Args:
         inputs: channels in.
@@ -233,39 +240,44 @@ class StyledConv(nn.Module):
         style: length of w.
         grid: size of the output, for the constant noise.
         up: whether the size is doubled.
+        clamp: the largest size of a feature; 0 for any.
     """
 
     noise_const: Tensor
     resample_filter: Tensor
 
-    def __init__(self, inputs: int, outputs: int, style: int, grid: tuple[int, int], *, up: bool = False) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, style: int, grid: tuple[int, int], *, up: bool = False, clamp: float = 0.0
+    ) -> None:
         super().__init__()
         self.affine = EqualLinear(style, inputs, bias=1.0)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.noise_strength = nn.Parameter(torch.zeros([]))
-        self.up = up
+        self.up, self.clamp = up, clamp
         self.register_buffer("noise_const", torch.randn(*grid))
         self.register_buffer("resample_filter", resample_filter(), persistent=False)
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         h = modulated_conv(x, self.weight, self.affine(w), up_filter=self.resample_filter if self.up else None)
         h = h + (self.noise_const if noise is None else noise) * self.noise_strength
-        return activate(h + self.bias[:, None, None])
+        return clamped(activate(h + self.bias[:, None, None]), self.clamp)
 
 
 class ToPicture(nn.Module):
     """Modulated 1x1 convolution to the channels of the picture, not demodulated."""
 
-    def __init__(self, inputs: int, channels: int, style: int) -> None:
+    def __init__(self, inputs: int, channels: int, style: int, clamp: float = 0.0) -> None:
         super().__init__()
+        self.clamp = clamp
         self.affine = EqualLinear(style, inputs, bias=1.0)
         self.weight = nn.Parameter(torch.randn(channels, inputs, 1, 1))
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         style = self.affine(w) / math.sqrt(self.weight.shape[1])
-        return modulated_conv(x, self.weight, style, demodulate=False) + self.bias[:, None, None]
+        picture = modulated_conv(x, self.weight, style, demodulate=False) + self.bias[:, None, None]
+        return clamped(picture, self.clamp)
 
 
 def check_style_event(event_shape: torch.Size | tuple[int, ...], conditions: tuple[ConditionSpec, ...]) -> None:

@@ -57,6 +57,11 @@ def activate(x: Tensor) -> Tensor:
     return F.leaky_relu(x, LEAK) * math.sqrt(2.0)
 
 
+def clamped(x: Tensor, limit: float) -> Tensor:
+    """x within +- limit, or as it is where limit is 0; half precision needed that in official trainings."""
+    return x.clamp(-limit, limit) if limit else x
+
+
 def unit_second_moment(x: Tensor) -> Tensor:
     """x / sqrt(mean(x^2) + 1e-8) along the last axis."""
     return x * (x.square().mean(-1, keepdim=True) + 1e-8).rsqrt()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from oneprior.training.config import TrainConfig
     from oneprior.training.entry import train, train_iter
+    from oneprior.training.imported import import_run
     from oneprior.training.latents import CachedLatents
     from oneprior.training.loop import fit
     from oneprior.training.progress import Progress
@@ -22,6 +23,7 @@ _HOME = {
     "Run": "run",
     "TrainConfig": "config",
     "fit": "loop",
+    "import_run": "imported",
     "load": "run",
     "measure_residual": "residual",
     "save": "run",
@@ -35,6 +37,7 @@ __all__ = [
     "Run",
     "TrainConfig",
     "fit",
+    "import_run",
     "load",
     "measure_residual",
     "save",

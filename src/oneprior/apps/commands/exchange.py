@@ -1,4 +1,4 @@
-"""`oneprior export` and `oneprior import`: runs and diffusers folders; `--to hub` sends a run to the hub."""
+"""`oneprior export` and `oneprior import`: runs, diffusers folders, StyleGAN files; `--to hub` sends a run."""
 
 from __future__ import annotations
 
@@ -44,19 +44,28 @@ class Export(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Import(Command):
-    """Make a run of a diffusers folder: a UNet2DModel pipeline, an AutoencoderKL or a VQModel.
+    """Make a run of a diffusers folder or of a StyleGAN network file; nothing in either is executed.
 
     Args:
-        path: the folder.
+        path: the folder (a UNet2DModel pipeline, an AutoencoderKL, a VQModel), or the file (.pkl) of a StyleGAN2
+            generator that StyleGAN2-ADA (PyTorch) or the StyleGAN3 program wrote.
         out: the run folder.
-        size: height x width of its events, where the folder does not say: 256 or 256x320.
+        size: height x width of a folder's events, where it does not say: 256 or 256x320.
+        network: which of a file's networks: the averaged one, or the one that was being trained.
+        licence: of a file's weights, for the model card; it is yours to know.
     """
 
     path: tyro.conf.Positional[Path]
     out: Path
     size: str | None = None
+    network: Literal["G_ema", "G"] = "G_ema"
+    licence: str | None = None
 
     def execute(self) -> Outcome:
+        if self.path.is_file():
+            return self._network_file()
+        if self.path.suffix == ".pkl":
+            raise Mistake(f"{self.path} does not exist")
         from oneprior.data import parse_size
         from oneprior.models.diffusers_format import import_diffusers
         from oneprior.training import save
@@ -73,3 +82,15 @@ class Import(Command):
             (self.out,),
             said=f"{run.family} of {shape} events, values -1 .. 1 (a diffusers folder knows no units): {self.out}",
         )
+
+    def _network_file(self) -> Outcome:
+        """A StyleGAN network file."""
+        from oneprior.training import import_run
+
+        if self.size is not None:
+            raise Mistake(f"--size {self.size}: a network file knows the size of its pictures; leave it out")
+        run = import_run(self.path, self.out, network=self.network, licence=self.licence)
+        shape = " x ".join(map(str, run.event_shape))
+        classes = f" of {run.conditions[0].classes} labels" if run.conditions else ""
+        said = f"{run.family} of {shape} pictures{classes}, grey levels 0 .. 255; nothing in {self.path} was executed"
+        return Outcome(self.out, (self.out,), said=f"{said}: {self.out}. Its licence is yours to know")

@@ -14,12 +14,15 @@ class GANConfig:
         network: "conv" (1-D, 2-D, 3-D), "stylegan2" (2-D), "mlp", "goodfellow2014" (the networks of the first paper),
             or "auto": "mlp" for events of up to 100 numbers, else "conv".
         latent: length of z.
+        style: length of w ("stylegan2"); 0 takes `latent`.
         width: channels at the finest level; they double at each coarser one, up to `growth` times this.
-            For "stylegan2" at the finest level too; up to sixteen times this, at most 512.
+            For "stylegan2" at the finest level too; up to `max_width`.
+        max_width: most channels of a level ("stylegan2"); 0 takes sixteen times `width`, at most 512.
         growth: see `width` ("conv"); 1 keeps as many channels at all levels.
         blocks: residual blocks at each level ("conv"), hidden layers beyond two ("mlp").
         patch: samples along each axis that the finest level takes at once ("conv"); 0 takes 1 up to 16 samples, else 4.
         mapping_layers: depth of the mapping network ("stylegan2").
+        clamp: limit of the generator's features ("stylegan2", official "conv_clamp"); 0 for none.
         gamma: weight of the gradient penalty at the start; None takes one that suits the objective and the event.
         gamma_end: the part of `gamma` that is left at the end, on a cosine ("relativistic" only).
         penalty_every: critic steps between penalties, each then counting that many times ("lazy").
@@ -59,6 +62,9 @@ class GANConfig:
     condition_dropout: float = 0.1
     style_mixing: float = 0.0
     path_length: float = 0.0
+    style: int = 0
+    max_width: int = 0
+    clamp: float = 0.0
 
     @classmethod
     def goodfellow2014(cls) -> "GANConfig":

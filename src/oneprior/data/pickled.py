@@ -93,11 +93,12 @@ class Allowance:
 
     Args:
         where: the file, for messages.
-        size: of the file in bytes: all nested streams together cannot be larger.
+        size: of the file in bytes. A nested stream is a part of it, counted once as the bytes that it is and, in
+            protocols without bytes, once as the text that they are decoded from.
     """
 
     def __init__(self, where: str, size: int) -> None:
-        self.where, self.bytes, self.opcodes = where, size, MOST_OPCODES
+        self.where, self.bytes, self.opcodes = where, 2 * size, MOST_OPCODES
 
     def count(self, steps: int = 1) -> None:
         """Count opcodes, or values that one of them copies."""

@@ -44,14 +44,12 @@ def card(record: RunRecord) -> str:
     if "images" in result:
         spent = f"{result['images']:,} images in {_duration(result['seconds'])}"
     seen = f"{data.get('trained_on', 'an unknown number of')} events trained on, {data.get('held_out', 0)} held out"
-    owed = "The weights come from these data; name it before you share them"
+    owed = f"**Licence of the data**: {licence}. The weights come from these data; name it before you share them"
     origin = []
     if "imported_from" in data:
         whose = f"{data['imported_from']} (its network {data['network']})"
         origin = [f"- **Weights**: imported from {whose}, SHA-256 `{data['sha256']}`"]
-        owed = (
-            f"The weights are under the licence of {data['imported_from']}, which is yours to know before you use them"
-        )
+        owed = f"**Licence**: {licence}. It is that of {data['imported_from']}, and yours to know before you use it"
     parts = [
         "---",
         "library_name: oneprior",
@@ -69,7 +67,7 @@ def card(record: RunRecord) -> str:
         "",
         *origin,
         f"- **Data**: {data.get('path', 'unknown')}, {seen}; units {_units(record)}",
-        f"- **Licence of the data**: {licence}. {owed}",
+        f"- {owed}",
         f"- **Conditions**: {conditions}",
         f"- **Training**: {spent}; seed {record.train.get('seed', 'unknown')}; {state}",
         f"- **Hardware**: {_line(result.get('hardware', {}))}",

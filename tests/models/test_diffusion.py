@@ -133,6 +133,21 @@ class TestGuidance:
         assert torch.allclose(four[[1, 3]], alone, atol=1e-6)
         check_prior(model.prior({"label": torch.tensor([2])}, steps=3, cfg_scale=2.0))
 
+    @pytest.mark.parametrize("scale", [1.0, 2.0])
+    def test_a_processor_works_in_pieces_and_nothing_changes(self, scale, monkeypatch):
+        model = make(conditions=(LABEL,)).eval()
+        x, t = Rows(7).normal(1, 8, 8), torch.linspace(0.1, 0.9, 7)
+        prior = model.prior({"label": torch.tensor([0, 2, 1, 1, 0, 2, 2])}, cfg_scale=scale)
+        with torch.no_grad():
+            whole = prior.denoise(x, t)
+            monkeypatch.setattr("oneprior.priors.diffusion.prior._CACHED", 3 * 64)
+            sizes = []
+            prior.network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+            pieces = prior.denoise(x, t)
+        assert torch.allclose(pieces, whole, atol=1e-6)
+        assert sizes == ([3, 3, 1] if scale == 1.0 else [3, 3, 3, 3, 2])
+        assert (prior.calls.batches, prior.calls.rows) == (2, 14 if scale == 1.0 else 28)
+
     def test_calls_are_counted(self):
         model = make(conditions=(LABEL,))
         prior = model.prior(self.label, steps=5, cfg_scale=2.0)

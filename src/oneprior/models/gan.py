@@ -203,9 +203,7 @@ class GAN(Model):
         """(|J_w' y| - a)^2, y random pictures, a the running mean, on half the rows (Karras et al. 2020, eq. 4)."""
         assert isinstance(self.generator, StyleGenerator)
         half = rows.stream("path").take(slice(0, max(1, len(rows) // 2)))
-        given = Given(
-            {k: v[: len(half)] for k, v in given.values.items()}, {k: v[: len(half)] for k, v in given.present.items()}
-        )
+        given = given.take(slice(len(half)))
         ws = self.generator.mapping(half.normal(self.generator.latent), given)
         x = self.generator.synthesis(ws, half.normal(self.generator.noise_size))
         y = half.normal(*self.event_shape) / math.sqrt(math.prod(self.event_shape[1:]))

@@ -45,8 +45,8 @@ class Given:
 
         return Given({k: go(v) for k, v in self.values.items()}, {k: go(v) for k, v in self.present.items()})
 
-    def take(self, index: Tensor) -> Given:
-        """What the rows `index` (m,) are told; the tensors must have all rows."""
+    def take(self, index: Tensor | slice) -> Given:
+        """What some of the rows are told, in that order; the tensors must have all rows."""
         return Given({k: v[index] for k, v in self.values.items()}, {k: v[index] for k, v in self.present.items()})
 
     def to(self, device: torch.device | str) -> Given:

@@ -191,9 +191,8 @@ class DiffusionPrior(DenoisingPrior):
         with _evaluating(self.network):
             if x.device.type != "cpu" or x.shape[0] <= most or hasattr(self.network, "_orig_mod"):  # or compiled
                 return self._piece(x, index, given)
-            pieces = torch.arange(x.shape[0]).split(most)
-            told = [None if given is None else given.take(piece) for piece in pieces]
-            return torch.cat([self._piece(x[k], index[k], one) for k, one in zip(pieces, told, strict=True)])
+            pieces = [slice(start, start + most) for start in range(0, x.shape[0], most)]
+            return torch.cat([self._piece(x[k], index[k], None if given is None else given.take(k)) for k in pieces])
 
     def _piece(self, x: Tensor, index: Tensor, given: Given | None) -> Tensor:
         if self.precision is None:

@@ -150,7 +150,7 @@ def restore_iter(
         aim: "fast", "best" or "calibrated"; see `tasks.methods`.
         method: a name or a sampler, in place of the table.
         guide: a Gaussian or a mixture of the same data (the prior of a ppca run), which lends a denoiser its
-            covariance: the choice that decided more decibels than the network did.
+            covariance; by default the one that the run keeps.
         condition: of a run; one for all rows, or one a row.
         units: value range of the user's units; by default see `range_of` for a run, else the measurement's, which is
             [-1, 1] where nothing is said.
@@ -232,10 +232,12 @@ def _iterate(
     law: tuple[bool, int | None],
 ) -> Iterator[Restoration]:
     ends, moments = None, None
-    residual, overlap = law
+    (residual, overlap), (aim, method, guide) = law, choice
     if isinstance(prior, Run):
         ends, moments = limits(prior, measurement), prior.moments()
-        whole = residual and not on_surface(choice[1])
+        if guide is None and measurement.event_shape == prior.event_shape:
+            guide = prior.guide()
+        whole = residual and not on_surface(method)
         prior = prior.whole_prior(condition) if whole else prior.prior(condition)
     elif condition:
         raise InputError("a condition is bound when a prior is made: give the run, or run.prior(condition)")
@@ -256,7 +258,7 @@ def _iterate(
         prior, about = prior.base, {**about, "residual": "left out: it cannot be integrated out of this evidence"}
     asked = bayes(prior, likelihood)
     asked = replace(asked, prior=quick(asked.prior))
-    posterior, sampler = choose(asked, *choice)
+    posterior, sampler = choose(asked, aim, method, guide)
     counter = getattr(asked.prior, "calls", None)  # networks that count their own calls
     before = 0 if counter is None else counter.rows
     for state, seconds in _timed(sampler.run(posterior, samples, rows)):

@@ -29,6 +29,7 @@ from oneprior.training.checkpoint import Checkpoint, Checkpoints, Counters
 from oneprior.training.closed_form import fit_in_closed_form
 from oneprior.training.config import TrainConfig
 from oneprior.training.folder import RunRecord
+from oneprior.training.guide import leave_guide
 from oneprior.training.held_out import held_out_loss, previews, resting
 from oneprior.training.journal import Journal, LossLog
 from oneprior.training.latents import CachedLatents
@@ -345,6 +346,7 @@ class _Fit:
             return
         with resting(self.model, 1.0):
             leave_laws(self.folder, self.model, self.data, self.unseen, config.residual, config.seed)
+            leave_guide(self.folder, self.model, self.data, config.seed)
 
     def _progress(self, picture: Path | None = None, measured: float | None = None, finished: bool = False) -> Progress:
         at, (images, seconds) = self.at, self.session

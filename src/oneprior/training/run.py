@@ -20,6 +20,7 @@ from oneprior.models import FAMILIES, family
 from oneprior.models.base import Model
 from oneprior.priors.base import Prior
 from oneprior.priors.gaussian import LowRankGaussian
+from oneprior.priors.mixture import GaussianMixturePrior
 from oneprior.priors.residual import with_residual
 from oneprior.training.card import write_card
 from oneprior.training.checkpoint import Checkpoints
@@ -38,6 +39,9 @@ RESIDUAL = "residual.safetensors"
 
 MOMENTS = "moments.safetensors"
 """The Gaussian of the data; see `tasks.familiarity`."""
+
+GUIDE = "guide"
+"""The run of a mixture of the data, which lends a denoiser its covariance; see `training.guide`."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,14 @@ class Run:
 
         law = self.model.prior() if not self.conditions and not self.model.players else None
         return law if isinstance(law, LowRankGaussian) else read_moments(self.path, self.model.device)
+
+    def guide(self) -> LowRankGaussian | GaussianMixturePrior | None:
+        """The law of the data that lends the run's denoiser its covariance, where the run keeps one."""
+        if not (self.path / GUIDE / CONFIG).exists():
+            return None
+        law = load(self.path / GUIDE, self.model.device).prior()
+        assert isinstance(law, LowRankGaussian | GaussianMixturePrior)
+        return law
 
     def to_units(self, x: Tensor) -> Tensor:
         """x in [-1, 1] -> the user's units."""

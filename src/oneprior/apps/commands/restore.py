@@ -50,7 +50,7 @@ class Restore(Command):
         samples: draws of each; 19, 39 or 99 have exact 90 % intervals.
         aim: how the method is chosen: quickly, for the smallest error, or for honest intervals.
         method: its name instead: closed-form, daps, moment-matching, hmc, elliptical-slice, resampling, ...
-        guide: a trained ppca or mixture of the same data, which lends a denoiser its covariance.
+        guide: a trained ppca or mixture of the same data, which lends a denoiser its covariance; its own by default.
         condition: name=value, such as label=3; may be repeated.
         batch_size: images worked on at once, which bounds the memory.
         fit: how a file of another size comes to the one that is needed; refused where not given.

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from benchmarks import domain_sets
 from benchmarks.harness import ROOT, Options, record, training_file
 from oneprior.models.configs.diffusion import DiffusionConfig
 
@@ -42,6 +43,10 @@ GAN_2014: dict[str, Any] = {
 minimax game's critic diverges here within 500 steps, in bf16 and in fp32."""
 
 
+SMALL_STYLEGAN: dict[str, Any] = {"network": "stylegan2", "latent": 64, "mapping_layers": 4, "batch_size": 32}
+"""A generator with styles of 64 numbers, in the relativistic game of the other GANs."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One run: family, CPU minutes, settings of `oneprior.train`, the run that has to be there first, the set, and
@@ -53,6 +58,26 @@ class Job:
     after: str = ""
     data: str = "fashion"
     start: str = ""
+
+
+def _of_a_domain(data: str) -> dict[str, Job]:
+    """The priors of one of the domains of BRGM, at half the size; every twentieth subject is held out."""
+    share = {"held_out": 0.05, "subject": domain_sets.SUBJECT}
+    larger = 1.5 if data.startswith("brain") else 1.0  # twice the pixels of a film
+    return {
+        "ppca": Job("ppca", 0, share, data=data),
+        "mixture": Job("ppca", 0, {"components": 10, **share}, data=data),
+        "diffusion": Job("diffusion", 60 * larger, {"batch_size": 32, **PIXEL_UNET, **share}, data=data),
+        "gan": Job("gan", 30 * larger, {**SMALL_STYLEGAN, **share}, data=data),
+        "autoencoder": Job("vae", 8 * larger, {"spatial": True, "latent": 4, "batch_size": 64, **share}, data=data),
+        "ldm": Job(
+            "ldm",
+            25 * larger,
+            {"batch_size": 64, "diffusion": LATENT_UNET, **share},
+            after=f"{data}-autoencoder",
+            data=data,
+        ),
+    }
 
 
 JOBS = {
@@ -74,6 +99,7 @@ JOBS = {
     "brain-gan": Job("gan", 12, data="brain"),
     "brain-vae": Job("vae", 6, data="brain"),
     "brain-ppca": Job("ppca", 0, {"labels": False}, data="brain"),
+    **{f"{job.data}-{kind}": job for data in domain_sets.NAMES for kind, job in _of_a_domain(f"{data}-half").items()},
 }
 SNAPSHOTS = (1 / 3,)
 """Shares of the budget at which the weights of both diffusions are kept too, as runs/bench/<name>@33."""
@@ -128,6 +154,8 @@ def _data(name: str, options: Options) -> Any:
 
     if name == "fashion":
         return training_file(options)
+    if name.endswith("-half"):
+        return domain_sets.domain(name.removesuffix("-half"), options).training
     return {"films": sets.film_dataset, "brain": sets.brain_dataset, "fashion-labelled": sets.fashion_dataset}[name](
         options
     )

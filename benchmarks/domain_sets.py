@@ -74,7 +74,7 @@ def domain(name: str, options: Options, half: bool = True) -> Domain:
         {"chest": _films, "brain": _slices}[name](options.data.parent, training, held_out, half)
     with np.load(held_out, allow_pickle=False) as file:
         test, body, subject = (torch.from_numpy(file[key]) for key in ("x", "body", "subject"))
-    known = sorted(training.iterdir())
+    known = sorted(training.glob("*.png"))  # beside them lies the cache of their first reading
     some = [known[k] for k in np.linspace(0, len(known) - 1, 100).round().astype(int)]
     tune = torch.from_numpy(np.stack([np.asarray(Image.open(path)) for path in some]))[:, None]
     return Domain(name, training, _in_range(tune), _in_range(test), body, subject)

@@ -29,6 +29,7 @@ NAMES = (
     "posterior_bias",
     "restoration",
     "restore_speed",
+    "domains",
     "specifications",
     "diagnosis",
     "pages",

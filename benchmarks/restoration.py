@@ -23,15 +23,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import Figure, Options, fashion, feature_network, record
+from benchmarks.scores import of_pictures, paired, score
 from benchmarks.total_variation import restore_by_total_variation
 from benchmarks.train import trained
 from oneprior.core import Rows
-from oneprior.evaluation import crps, interval_coverage, perceptual_distance, psnr
-from oneprior.evaluation.coverage import clustered, share_inside
 from oneprior.evaluation.embed import Features, own_features
 from oneprior.priors.diffusion.prior import DiffusionPrior
 from oneprior.tasks import Measurement, Restoration, restore, simulate
-from oneprior.tasks.real import as_stored
 from oneprior.training import Run, load
 
 TASKS = {
@@ -152,56 +150,7 @@ def _cell(contender: Contender, task: str, options: Options) -> None:
     except Exception as error:
         print(f"{contender.key} {task}: {type(error).__name__}: {error}", flush=True)
         return
-    _write(path, score(result, run, options), contender, task)
-
-
-def score(result: Restoration, run: Run, options: Options) -> dict[str, Any]:
-    """The figures of a cell, per image where pairs are compared."""
-    truth = result.measurement.truth
-    assert truth is not None
-    x = run.units.to_model(truth.double())
-    mean = run.units.to_model(result.mean.double())
-    draws = torch.stack([as_stored(run, run.units.to_model(draw)).double() for draw in result.draws])
-    figures = _of_pictures(mean, draws[0], x, options)
-    figures |= {
-        "method": result.method,
-        "exact": result.exact,
-        "network_calls_per_draw": result.network_calls / (len(draws) * len(x)),
-        "seconds": result.seconds,
-        "misfit": float(result.diagnostics["misfit"].mean()),
-        "doubted": sum(map(bool, result.doubts)),
-    }
-    if len(draws) > 3:
-        figures["crps"] = crps(draws, x).tolist()
-    if (len(draws) + 1) % 20 == 0:
-        coverage = interval_coverage(draws, x)
-        figures |= {"coverage": coverage.value, "coverage_error": coverage.standard_error}
-        figures["deciles"] = [found.value for found in deciles(draws, result.std / run.units.scale, x)]
-    return figures
-
-
-def deciles(draws: Tensor, predicted: Tensor, x: Tensor) -> list[Any]:
-    """Coverage of the 90 % interval among the entries of each tenth of predicted deviation."""
-    k = round(0.05 * (len(draws) + 1))
-    inside = share_inside(draws, x, k).flatten(1)
-    flat = predicted.flatten(1).double()
-    jitter = Rows(len(x), seed=0, stream="ties").uniform(flat.shape[1], dtype=torch.float64)  # equal deviations: by lot
-    order = (flat + 1e-9 * jitter).flatten().argsort().argsort().reshape(flat.shape)
-    tenth = order * 10 // order.numel()
-    found = []
-    for b in range(10):
-        here = (tenth == b).double()
-        found.append(clustered((inside * here).sum(1), here.sum(1), here.sum(1), 0.9, len(draws)))
-    return found
-
-
-def _of_pictures(mean: Tensor, draw: Tensor, x: Tensor, options: Options) -> dict[str, Any]:
-    features = _features(options)
-    return {
-        "psnr_mean": psnr(mean, x).tolist(),
-        "psnr_draw": psnr(draw, x).tolist(),
-        "perceptual_draw": perceptual_distance(draw.float(), x.float(), features).tolist(),
-    }
+    _write(path, score(result, run, _features(options)), contender, task)
 
 
 def _features(options: Options) -> Features:
@@ -237,7 +186,9 @@ def _prior_draws(task: str, options: Options) -> None:
         time.perf_counter() - start,
         diagnostics={"misfit": torch.full((n,), torch.nan)},
     )
-    _write(path, score(result, run, options), Contender("control: prior draws", DEEP["diffusion"], "-"), task)
+    _write(
+        path, score(result, run, _features(options)), Contender("control: prior draws", DEEP["diffusion"], "-"), task
+    )
 
 
 def _total_variation(task: str, options: Options) -> None:
@@ -253,7 +204,8 @@ def _total_variation(task: str, options: Options) -> None:
     mean, weight = restore_by_total_variation(told, given, quick=options.quick)
     assert given.truth is not None
     x = run.units.to_model(given.truth.double())
-    figures = _of_pictures(run.units.to_model(mean.double()), run.units.to_model(mean.double()), x, options)
+    found = run.units.to_model(mean.double())
+    figures = of_pictures(found, found, x, _features(options))
     figures |= {"method": f"total variation, weight {weight:g}", "seconds": time.perf_counter() - start}
     _write(path, figures, Contender("total variation", "ppca", "-"), task)
 
@@ -287,12 +239,12 @@ def gather(options: Options) -> None:
         if honest and "deciles" in honest:
             figures[f"coverage_low_{task}"] = Figure(min(honest["deciles"]), None, (">=", 0.85), "worst decile, 90 %")
             figures[f"coverage_high_{task}"] = Figure(max(honest["deciles"]), None, ("<=", 0.95), "worst decile, 90 %")
-            gain, error = _paired(found["ppca", "best", task]["crps"], honest["crps"])
+            gain, error = paired(found["ppca", "best", task]["crps"], honest["crps"])
             base = sum(found["ppca", "best", task]["crps"]) / len(honest["crps"])
             figures[f"crps_below_ppca_{task}"] = Figure(gain / base, error / base, (">=", 0.10), "share of ppca's CRPS")
         quick = found.get((best, "fast", task))
         if quick and (best, "best", task) in found:
-            behind, error = _paired(found[best, "best", task]["psnr_mean"], quick["psnr_mean"])
+            behind, error = paired(found[best, "best", task]["psnr_mean"], quick["psnr_mean"])
             figures[f"fast_behind_best_{task}"] = Figure(behind, error, ("<=", 0.5), "dB")
             figures[f"fast_calls_{task}"] = Figure(quick["network_calls_per_draw"], None, ("<=", 25), "a draw")
     record(
@@ -357,13 +309,7 @@ def _against(cells: list[dict[str, Any]], task: str, best: str) -> dict[str, Fig
     figures = {}
     for rival in ("ppca", "mixture", "total variation"):
         if rival in here and best in here:
-            gain, error = _paired(here[best]["psnr_mean"], here[rival]["psnr_mean"])
+            gain, error = paired(here[best]["psnr_mean"], here[rival]["psnr_mean"])
             note = f"dB of {best} over {rival} are {gain:.2f} ± {error:.2f}; in standard errors"
             figures[f"over_{rival.replace(' ', '_')}_{task}"] = Figure(gain / error, None, (">=", 2.0), note)
     return figures
-
-
-def _paired(a: list[float], b: list[float]) -> tuple[float, float]:
-    """Mean and standard error of a - b over images."""
-    gap = torch.tensor(a, dtype=torch.float64) - torch.tensor(b, dtype=torch.float64)
-    return float(gap.mean()), float(gap.std() / len(gap) ** 0.5)

@@ -1,0 +1,274 @@
+"""The domains of BRGM: chest films and brain slices restored by one prior each, every task under one set of defaults.
+
+Marinescu, Moyer, Golland 2021 restore faces, films and brains with a StyleGAN2 of each. Here a GAN with styles, a
+diffusion and a latent diffusion are trained on films and on slices (`benchmarks.domain_sets`, at half the size for lack
+of an accelerator), and restore held-out films and subjects, sigma = 0.05 on [0, 1]: four and eight times smaller, a
+box or 70 % of the pixels missing, a Gaussian and a motion blur, a fourth and an eighth of k-space (brains), 12 views of
+a sinogram (films). Against them: simple filling and interpolation, total variation with the best of its weights on
+training events, the exact posteriors of ppca and of its mixture, BRGM's published objectives on the same GAN, and the
+guided methods of the field with their published settings on the same diffusion.
+
+PSNR is of the mean of the draws and of one draw; the perceptual distance is of one draw, on features that no method
+optimises (VICReg on the training events; BRGM optimises others, those of a classifier). CRPS and coverage are taken
+inside the body, the latter in tenths of the predicted deviation.
+
+Each cell (domain, contender, aim, task) is one call of `oneprior.tasks.restore` and one file in runs/bench/domains, so
+that a broken-off benchmark goes on where it stood. `--only chest`, `--only brain:diffusion`, `--only table`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.domain_features import brgm_features, judging_features
+from benchmarks.domain_sets import NAMES, Domain, domain
+from benchmarks.harness import Options
+from benchmarks.scores import of_pictures, score
+from benchmarks.total_variation import restore_by_total_variation
+from benchmarks.train import trained
+from oneprior.core import Rows
+from oneprior.inference import Sampler
+from oneprior.inference.noise.brgm import BRGM, BRGMVariational
+from oneprior.operators.base import LinearOperator
+from oneprior.tasks import Measurement, Restoration, restore, simulate
+from oneprior.training import Run, load
+
+SHARED_TASKS = {
+    "sr4": "downsample:4",
+    "sr8": "downsample:8",
+    "box": "mask:box:0.4",
+    "random": "mask:random:0.7:seed=0",
+    "gaussian": "blur:gaussian:1.5",
+    "motion": "blur:motion:7",
+}
+TASKS = {
+    "chest": {**SHARED_TASKS, "ct": "ct:parallel:12"},
+    "brain": {**SHARED_TASKS, "mri4": "mri:random:4:center=0.08:seed=0", "mri8": "mri:random:8:center=0.04:seed=0"},
+}
+SIGMA = 0.05 * 255
+IMAGES, DRAWS, MANY_DRAWS = 35, 19, 99
+CHUNK = 8
+AIMS = ("fast", "best", "calibrated")
+KEPT = 4
+"""Events whose pictures are kept for the docs."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of a domain's table.
+
+    Args:
+        name: of the row.
+        kind: of the run, in `benchmarks.train`; "" for what needs none.
+        aim: of `restore`.
+        method: words or "brgm...", in place of the aim's.
+        space: of a GAN.
+        draws: how many.
+        images: how many of the domain's held-out events, evenly spread.
+    """
+
+    name: str
+    kind: str = ""
+    aim: str = "best"
+    method: str | None = None
+    space: str = "z"
+    draws: int = DRAWS
+    images: int = IMAGES
+
+    @property
+    def key(self) -> str:
+        """The name of its files."""
+        return f"{self.name}-{self.aim}".replace(" ", "-").replace(":", "")
+
+
+CLASSICAL = ("simple", "total variation")
+EXACT = ("ppca", "mixture")
+DEEP = ("gan", "diffusion", "ldm")
+GUIDED = ("dps", "ddnm", "diffpir", "red-diff", "daps", "moment-matching")
+CONTENDERS = (
+    Contender("simple"),
+    Contender("total variation"),
+    *(Contender(name, name, draws=MANY_DRAWS) for name in EXACT),
+    *(Contender("gan", "gan", aim) for aim in AIMS),
+    Contender("gan in w", "gan", space="w"),
+    *(Contender("diffusion", "diffusion", aim, draws=MANY_DRAWS if aim == "calibrated" else DRAWS) for aim in AIMS),
+    *(Contender("ldm", "ldm", aim) for aim in AIMS),
+    Contender("brgm", "gan", method="brgm", space="w+", draws=1),
+    Contender("brgm pytorch", "gan", method="brgm-pytorch", space="w+", draws=1),
+    Contender("control: brgm variational", "gan", method="brgm-variational", space="w+"),
+    Contender("diffpir 100", "diffusion", method="diffpir", draws=DRAWS, images=16),
+    Contender("dps", "diffusion", method="dps", images=8),
+    *(Contender(f"{name}, published", "diffusion", method=f"{name}:published", draws=1, images=16) for name in GUIDED),
+)
+
+
+def run(options: Options) -> None:
+    """Restore what has not been restored yet, then gather."""
+    from benchmarks.domain_tables import gather
+
+    place, _, name = options.only.partition(":")
+    if place != "table":
+        for which in NAMES:
+            if place in ("", which):
+                for contender in CONTENDERS:
+                    if name in ("", contender.name):
+                        for task in TASKS[which]:
+                            _cell(which, contender, task, options)
+                if name in ("", "prior draws"):
+                    _prior_draws(which, options)
+    if place in ("", "table"):
+        gather(options)
+
+
+def folder(options: Options) -> Path:
+    """Where the cells are kept."""
+    return options.runs / ("bench-quick" if options.quick else "bench") / "domains"
+
+
+def cells(options: Options) -> Iterator[dict[str, Any]]:
+    """All that have been measured."""
+    for path in sorted(folder(options).glob("*.json")):
+        yield json.loads(path.read_text())
+
+
+def events(which: str, options: Options) -> Domain:
+    """The held-out events of a domain that are restored."""
+    return domain(which, options).one_each(4 if options.quick else IMAGES)
+
+
+def measurement(which: str, task: str, run: Run, options: Options) -> Measurement:
+    """The held-out events as one instrument sees them; the same for every contender."""
+    x = events(which, options).test
+    rows = Rows(len(x), seed=11, stream=f"{which} {task}")
+    return simulate(x, TASKS[which][task], SIGMA, rows, units=run.units, geometry=run.geometry)
+
+
+def _cell(which: str, contender: Contender, task: str, options: Options) -> None:
+    path = folder(options) / f"{which}-{contender.key}-{task}.json"
+    if path.exists():
+        return
+    run = load(trained(f"{which}-half-{contender.kind or 'ppca'}", options))
+    given = measurement(which, task, run, options)
+    some = torch.linspace(0, len(given) - 1, min(contender.images, len(given))).round().long()
+    given, body = given.take(some), events(which, options).body[some]
+    features = judging_features(which, options)
+    if contender.name in CLASSICAL:
+        figures, result = _classical(which, contender, task, given, run, options), None
+    else:
+        try:
+            result = restore(
+                run,
+                given,
+                samples=contender.draws,
+                aim=contender.aim,  # type: ignore[arg-type]
+                method=_method(contender, which, options),
+                **({"space": contender.space} if contender.kind == "gan" else {}),  # type: ignore[arg-type]
+                seed=5,
+                batch=None if contender.kind in EXACT else CHUNK if contender.draws < MANY_DRAWS else 2,
+            )
+        except Exception as error:
+            print(f"{which} {contender.key} {task}: {type(error).__name__}: {error}", flush=True)
+            return
+        figures = score(result, run, features, body)
+    _write(path, which, contender, task, {"index": some.tolist(), **figures}, result)
+
+
+def _method(contender: Contender, which: str, options: Options) -> str | Sampler | None:
+    """BRGM with its perceptual network; the other methods by name."""
+    perceptual = brgm_features(which, options) if contender.name.endswith(("brgm", "brgm pytorch")) else None
+    if contender.method == "brgm":
+        return BRGM.published("tensorflow", perceptual)
+    if contender.method == "brgm-pytorch":
+        return BRGM.published("pytorch", perceptual)
+    if contender.method == "brgm-variational":
+        return BRGMVariational.published(brgm_features(which, options))
+    return contender.method
+
+
+def _classical(
+    which: str, contender: Contender, task: str, given: Measurement, run: Run, options: Options
+) -> dict[str, Any]:
+    """Interpolation or filling, and total variation with the best weight on training events."""
+    start = time.perf_counter()
+    assert given.truth is not None
+    x = run.units.to_model(given.truth.double())
+    if contender.name == "simple":
+        mean, said = _filled(given), "bicubic, or zeros where nothing was measured"
+    else:
+        tuning = domain(which, options).tune[: 8 if options.quick else 50]
+        told = simulate(tuning, TASKS[which][task], SIGMA, Rows(len(tuning), seed=3), units=run.units)
+        found, weight = restore_by_total_variation(told, given, quick=options.quick)
+        mean, said = run.units.to_model(found.double()), f"total variation, weight {weight:g}"
+    figures = of_pictures(mean, mean, x, judging_features(which, options))
+    return {**figures, "method": said, "seconds": time.perf_counter() - start}
+
+
+def _filled(given: Measurement) -> Tensor:
+    """A small picture enlarged by bicubic interpolation, anything else by the least-squares solution of least norm."""
+    operator = given.likelihood.linear_operator  # type: ignore[attr-defined]
+    assert isinstance(operator, LinearOperator)
+    y = given.likelihood.y  # type: ignore[attr-defined]
+    if y.dim() == 4 and y.shape[-1] < operator.in_shape[-1] and not y.is_complex():
+        x = torch.nn.functional.interpolate(y, tuple(operator.in_shape[1:]), mode="bicubic", align_corners=False)
+    else:
+        x = operator.pinv(y)
+    return x.double().clamp(-1, 1)
+
+
+def _prior_draws(which: str, options: Options) -> None:
+    """The control that ignores the measurement: draws of the diffusion prior, the same for all tasks."""
+    contender = Contender("control: prior draws", "diffusion", "-")
+    path = folder(options) / f"{which}-{contender.key}-all.json"
+    if path.exists():
+        return
+    run = load(trained(f"{which}-half-diffusion", options))
+    given, start = measurement(which, "sr4", run, options), time.perf_counter()
+    n = len(given)
+    x = run.prior().fast().sample(Rows(DRAWS * n, seed=21)).unflatten(0, (DRAWS, n)).clamp(-1, 1)  # type: ignore[attr-defined]
+    units = run.units
+    result = Restoration(
+        units.to_units(x),
+        units.to_units(x.mean(0)),
+        x.std(0) * units.scale,
+        given,
+        "draws of the prior",
+        False,
+        18 * DRAWS * n,
+        time.perf_counter() - start,
+        diagnostics={"misfit": torch.full((n,), torch.nan)},
+    )
+    figures = score(result, run, judging_features(which, options), events(which, options).body)
+    _write(path, which, contender, "all", {"index": list(range(n)), **figures}, None)
+
+
+def _write(
+    path: Path, which: str, contender: Contender, task: str, figures: Mapping[str, Any], result: Restoration | None
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {
+        "domain": which,
+        "name": contender.name,
+        "aim": contender.aim if contender.method is None and contender.kind in DEEP else "-",
+        "task": task,
+        "kind": contender.kind,
+        "draws": contender.draws,
+    }
+    if result is not None:
+        shown = {"mean": result.mean, "std": result.std, "draw": result.draws[0], "truth": result.measurement.truth}
+        shown = {name: np.asarray(x[:KEPT], np.float16) for name, x in shown.items() if x is not None}
+        np.savez_compressed(path.with_suffix(".npz"), **shown)  # type: ignore[arg-type]
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({**about, **figures}))
+    partial.rename(path)
+    psnr_mean = torch.tensor(figures["psnr_mean"]).mean()
+    said = f"{psnr_mean:.2f} dB, {figures['seconds']:.0f} s, {figures['method']}"
+    print(f"{which} {contender.key} {task}: {said}", flush=True)

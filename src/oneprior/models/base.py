@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from oneprior.core import ConditionSpec, InputError, Rows
 from oneprior.data.batch import Batch
 from oneprior.priors.base import Prior
+from oneprior.priors.styles import Space
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def players(self) -> Mapping[str, list[nn.Parameter]]:
         """The parameters of each player, in playing order: {"all": ...} or {"critic": ..., "generator": ...}."""
+
+    @property
+    def spaces(self) -> tuple[Space, ...]:
+        """The latent spaces in which `prior` can be asked for (`space=`), the default first; of a GAN, else none."""
+        return ()
 
     @abstractmethod
     def forward(self, batch: Batch, player: str, rows: Rows) -> dict[str, Tensor]:

@@ -31,16 +31,15 @@ from oneprior.data.batch import Batch
 from oneprior.models.adversarial_losses import critic_loss, generator_loss, gradient_penalty
 from oneprior.models.base import Model, Recipe, mean_over_rows
 from oneprior.models.configs.gan import GANConfig
-from oneprior.nets.adversarial import Critic, Generator, Given, check_given
+from oneprior.models.gan_networks import build_networks
+from oneprior.nets.adversarial import Given, check_given
 from oneprior.nets.augment import Augment, sum_over_processes
-from oneprior.nets.convnet import ConvCritic, ConvGenerator
-from oneprior.nets.perceptron import GoodfellowCritic, GoodfellowGenerator, MLPCritic, MLPGenerator
-from oneprior.nets.style_critic import StyleCritic
+from oneprior.nets.perceptron import GoodfellowGenerator
 from oneprior.nets.style_generator import Mapping as StyleMapping
 from oneprior.nets.style_generator import StyleGenerator
-from oneprior.priors.base import StandardNormal
+from oneprior.priors.base import NoisePrior, StandardNormal
 from oneprior.priors.pushforward import NoisePushforward
-from oneprior.priors.styles import StyleNormal
+from oneprior.priors.styles import Space, StyleNormal
 
 SMALL_SET = 30_000
 _TINY_EVENT = 100
@@ -255,6 +254,10 @@ class GAN(Model):
         return Recipe(rate or 2e-3, (0.0, 0.99), ema=10_000.0, clip=0.0, compile=False)
 
     @property
+    def spaces(self) -> tuple[Space, ...]:
+        return ("z", "w", "w+") if isinstance(self.generator, StyleGenerator) else ("z",)
+
+    @property
     def mapping(self) -> StyleMapping:
         """The mapping network of StyleGAN2."""
         return self._style_generator("a mapping network").mapping
@@ -263,7 +266,7 @@ class GAN(Model):
         self,
         condition: Mapping[str, Tensor] | None = None,
         *,
-        space: Literal["z", "w", "w+"] = "z",
+        space: Space = "z",
         truncation: float = 1.0,
         noise: Literal["constant", "random"] = "constant",
     ) -> NoisePushforward:
@@ -283,34 +286,38 @@ class GAN(Model):
         layers = generator.synthesis.num_ws if isinstance(generator, StyleGenerator) else 1
         length = generator.mapping.style if space != "z" and isinstance(generator, StyleGenerator) else generator.latent
         inner = torch.Size([layers] if space == "w+" else []) + torch.Size([length])
-        shape = torch.Size([inner.numel() + generator.noise_size]) if noise == "random" else inner
-        base = StandardNormal(shape, self.device)
+        base: NoisePrior = StandardNormal(inner, self.device)
         if space != "z" and isinstance(generator, StyleGenerator):
-            base = StyleNormal(shape, *generator.mapping.moments(given))
-        styles = self._styles(given, base, truncation, layers)
-        size = inner.numel()
+            base = StyleNormal(inner, *generator.mapping.moments(given))
+        read = self._read(given, space, truncation, layers)
+
+        def picture(z: Tensor, planes: Tensor | None = None) -> Tensor:
+            if isinstance(generator, StyleGenerator):
+                return generator.synthesis(read(z), planes)
+            return generator(read(z), given.cycle(z.shape[0]))
+
+        if noise == "constant":
+            return NoisePushforward(base, picture, self.event_shape)
+        size, inside = inner.numel(), base
+        whole = StandardNormal((size + generator.noise_size,), self.device)
 
         def decode(u: Tensor) -> Tensor:
-            planes = u[:, size:] if noise == "random" else None
-            code = styles(u[:, :size].reshape(-1, *inner) if noise == "random" else u)
-            if isinstance(generator, StyleGenerator):
-                return generator.synthesis(code, planes)
-            return generator(code, given.cycle(u.shape[0]))
+            return picture(inside.decode(u[:, :size].reshape(-1, *inner)), u[:, size:])
 
-        return NoisePushforward(base, decode, self.event_shape)
+        return NoisePushforward(whole, decode, self.event_shape)
 
     def surface(self, condition: Mapping[str, Tensor] | None = None) -> NoisePushforward:
         return self.prior(condition)
 
-    def _styles(self, given: Given, base: StandardNormal, truncation: float, layers: int) -> Callable[[Tensor], Tensor]:
-        """u -> what the generator proper reads: z, or w for each layer."""
+    def _read(self, given: Given, space: Space, truncation: float, layers: int) -> Callable[[Tensor], Tensor]:
+        """z or w -> what the generator proper reads: z, or w for each layer."""
         generator = self.generator
         if not isinstance(generator, StyleGenerator):
             return lambda z: truncation * z
         mapping = generator.mapping
-        if not isinstance(base, StyleNormal):
+        if space == "z":
             return lambda z: mapping(z, given.cycle(z.shape[0]), truncation)
-        return lambda u: mapping.truncate(base.styles(u), truncation).expand(-1, layers, -1)
+        return lambda w: mapping.truncate(w, truncation).expand(-1, layers, -1)
 
     def truncation_sheet(
         self, rows: Rows, values: tuple[float, ...] = (0.0, 0.3, 0.5, 0.7, 1.0), condition: Any = None
@@ -327,51 +334,6 @@ class GAN(Model):
         if not isinstance(self.generator, StyleGenerator):
             raise IncompatiblePrior(f"{what} needs network='stylegan2'; this model has network={self.network!r}")
         return self.generator
-
-
-def build_networks(
-    config: GANConfig, event_shape: torch.Size, conditions: tuple[ConditionSpec, ...]
-) -> tuple[Generator, Critic]:
-    """The two players that the settings ask for."""
-    latent, width, blocks = config.latent, config.width, config.blocks
-    match config.network:
-        case "stylegan2":
-            size = {"width": width, "max_width": config.max_width or min(512, 16 * width)}
-            depth, style = config.mapping_layers, config.style or latent
-            generator = StyleGenerator(
-                event_shape,
-                conditions,
-                latent=latent,
-                style=style,
-                mapping_layers=depth,
-                clamp=config.clamp,
-                **size,
-            )
-            return generator, StyleCritic(event_shape, conditions, **size)
-        case "goodfellow2014":
-            return GoodfellowGenerator(event_shape, conditions, latent=latent), GoodfellowCritic(
-                event_shape, conditions
-            )
-        case "mlp":
-            size = {"width": 8 * width, "blocks": blocks + 2}
-            return MLPGenerator(event_shape, conditions, latent=latent, **size), MLPCritic(
-                event_shape, conditions, **size
-            )
-        case _:
-            patch = config.patch or default_patch(event_shape)
-            size = {"width": width, "blocks": blocks, "patch": patch, "growth": config.growth}
-            return ConvGenerator(event_shape, conditions, latent=latent, **size), ConvCritic(
-                event_shape, conditions, **size
-            )
-
-
-def default_patch(event_shape: torch.Size) -> int:
-    """1 for events of up to 16 samples along the longest axis, else 4.
-
-    Measured on 28 x 28 clothing in two CPU minutes: patches of 4 with 32 channels reached half the Frechet distance of
-    patches of 2 with 16 (38 against 70). Long trainings on a GPU may want patch=1.
-    """
-    return 1 if max(event_shape[1:]) <= 16 else 4
 
 
 def default_gamma(event_shape: torch.Size) -> float:

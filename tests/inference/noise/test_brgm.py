@@ -42,7 +42,7 @@ def test_the_objective_is_the_sum_of_the_published_terms(prior, program, words):
 
     task = _Task(posterior, program, features, None)
     u = Rows(2, seed=1).normal(*prior.noise_shape)
-    w = base.styles(u)
+    w = base.decode(u)
     x = prior.decode(u)
     operator = likelihood.operator
     picture = operator.adjoint if words.startswith("mask") else (lambda y: y)
@@ -61,10 +61,10 @@ def test_the_objective_is_the_sum_of_the_published_terms(prior, program, words):
 
 def test_the_radius_is_that_of_draws(prior):
     base = prior.base
-    w = base.styles(Rows(4000, seed=2).normal(*prior.noise_shape))[:, 0]
+    w = base.decode(Rows(4000, seed=2).normal(*prior.noise_shape))[:, 0]
     task = _Task(bayes(prior, evidence(prior)), "tensorflow", None, None)
     measured = (w - base.mean).square().sum(1).mean().sqrt()
-    assert task.radius == pytest.approx(float(measured), rel=0.03)
+    assert float(task.radius_of(w[:1])) == pytest.approx(float(measured), rel=0.03)
 
 
 def test_the_ramps_are_published():
@@ -101,13 +101,16 @@ def test_a_strange_program_is_refused():
 
 
 def test_rows_of_other_conditions_have_their_own_statistics():
-    """The styles of a row come back as they were, whatever condition the row beside it has."""
+    """A row has the average and the radius of its own condition, whatever the row beside it is told."""
     label = ConditionSpec("label", "class", classes=3)
     with seeded(0, "brgm"):
         model = GAN(GANConfig(network="stylegan2", latent=8, width=8, mapping_layers=2), (1, 8, 8), (label,))
     prior = model.eval().prior({"label": torch.tensor([0, 2])}, space="w+")
     task = _Task(bayes(prior, evidence(prior)), "tensorflow", None, None)
-    u = Rows(2, seed=1).normal(*prior.noise_shape)
-    w = task.styles(u)
-    assert torch.allclose(w, prior.base.styles(u))
-    assert torch.allclose(prior.decode(task._noise(w)), prior.decode(u), atol=1e-3)
+    for row in range(2):
+        alone = model.prior({"label": torch.tensor([0, 2][row : row + 1])}, space="w+")
+        one = _Task(bayes(alone, evidence(prior).take(torch.tensor([row]))), "tensorflow", None, None)
+        w = one.average(1) + 0.3 * Rows([row], seed=2).normal(*prior.base.event_shape)
+        both = torch.cat([w, w])
+        assert torch.allclose(task.average(2)[row], one.average(1)[0], atol=1e-6)
+        assert torch.allclose(task.loss(both)[row], one.loss(w)[0], rtol=1e-4)

@@ -1,7 +1,7 @@
 """BRGM as it was published: the objective, the optimiser and the variational samples of its two public programs.
 
 Marinescu, Moyer, Golland 2021, "Bayesian Image Reconstruction using Deep Generative Models", minimises over the styles
-w (one for each layer of a StyleGAN2) a weighted sum of means,
+w of W+ (one for each layer of a StyleGAN2) a weighted sum of means,
 
     TensorFlow:  P(f(G(w)), y) + 0.001 MSE_255 + 100 mean(((w - w_avg) / s)^2) + 3 mean_ij |1 - cos(w_i, w_j)|
     PyTorch:     1e7 P(f(G(w)), y) + 0.001 MSE_255 + 100 mean(((w - w_avg) / s)^2) + 0.1 sum_ij |1 - cos(w_i, w_j)|
@@ -17,8 +17,11 @@ that it can be compared: the entropy of q is missing (its log q has no gradient)
 deviation that q began with, and no noise level enters anywhere. Its draws mean nothing; `exact` is False.
 
 The noise level is not read by either. P is a parameter, (a, b) -> one number a row, of pictures in [-1, 1]; without one
-that term is left out. A prior in z (no mapping network) is taken as one style with w_avg = 0 and unit covariance.
-Pictures with holes are compared with the holes at one value, as both programs do.
+that term is left out, and the diagnostics say which it was. Both programs work on W+, which is what `restore` gives
+them where the prior has it; W is one style for all layers, and a prior in z (no mapping network) is taken as one style
+with w_avg = 0 and unit covariance. Pictures with holes are compared with the holes at one value, as both programs do.
+
+Rows are optimised together: every term is one number a row and Adam works entry by entry, so that a batch is exact.
 """
 
 from __future__ import annotations
@@ -79,11 +82,10 @@ class BRGM(Sampler):
     def iterate(self, posterior: Posterior, draws: int, rows: Rows) -> Iterator[Draws]:
         task = _Task(posterior, self.program, self.perceptual, self.colinearity)
         steps = self.steps or _STEPS[self.program]
-        u = torch.zeros(posterior.n, *task.prior.noise_shape, device=task.prior.device)
+        w = task.average(posterior.n)
         if self.program == "tensorflow":  # one scalar for all entries of w - w_avg, a hundredth of the radius
-            shift = rows.to(u.device).stream("start").normal(1).reshape(-1, *[1] * (u.dim() - 1))
-            u = u + task.of_styles(0.01 * task.radius * shift.expand_as(u))
-        w = task.styles(u).detach().requires_grad_()
+            w = w + 0.01 * task.radius_of(w) * rows.to(w.device).stream("start").normal(1, 1)
+        w = w.requires_grad_()
         adam = torch.optim.Adam([w], lr=0.1, betas=(0.9, 0.999))
         for step in range(steps):
             adam.param_groups[0]["lr"] = 0.1 * (_ramp(step / steps) if self.program == "tensorflow" else 1.0)
@@ -128,8 +130,8 @@ class BRGMVariational(Sampler):
     def iterate(self, posterior: Posterior, draws: int, rows: Rows) -> Iterator[Draws]:
         many = posterior.repeat(self.samples)
         task, one = _Task(many, "pytorch", self.perceptual, None), _Task(posterior, "pytorch", self.perceptual, None)
-        n, streams = posterior.n, rows.to(one.prior.device).repeat(self.samples)
-        mu = one.styles(torch.zeros(n, *one.prior.noise_shape, device=one.prior.device)).detach()
+        n, streams = posterior.n, rows.to(one.base.device).repeat(self.samples)
+        mu = one.average(n)
         start = one.deviation(mu)
         rho = torch.log(torch.expm1(start)).clone().requires_grad_()
         mu.requires_grad_()
@@ -176,11 +178,10 @@ class _Task:
         assert isinstance(prior, NoisePrior)
         self.posterior, self.prior, self.likelihood = posterior, prior, likelihood
         self.program, self.perceptual = program, perceptual
-        latent = prior.noise_shape[-1]
-        plain = torch.zeros(1, latent, device=prior.device), torch.eye(latent, device=prior.device)[None]
-        self.base = prior if isinstance(prior, StyleNormal) else StyleNormal(prior.noise_shape, *plain)
-        self.back = torch.linalg.pinv(self.base.root)
-        self.radius = float(self.base.root.square().sum((1, 2)).mean().sqrt())
+        size = prior.noise_shape.numel()
+        plain = torch.zeros(1, size, device=prior.device), torch.eye(size, device=prior.device)[None]
+        self.base = prior if isinstance(prior, StyleNormal) else StyleNormal((size,), *plain)
+        self.radius = self.base.root.square().sum((1, 2)).sqrt()
         shrink = posterior.event_shape[-1] / likelihood.operator.out_shape[-1]
         strong = 1.0 if shrink > 16 and len(likelihood.operator.out_shape) > 1 else 0.1
         own = 3.0 if program == "tensorflow" else strong
@@ -191,45 +192,38 @@ class _Task:
         """What stands for P."""
         return "none" if self.perceptual is None else getattr(self.perceptual, "name", "given")
 
-    def styles(self, u: Tensor) -> Tensor:
-        """w of u: (n, [layers,] latent) -> (n, layers, latent)."""
-        return self.base.styles(self._layers(u))
+    def average(self, n: int) -> Tensor:
+        """w_avg of each row and layer, (n, layers, latent)."""
+        return self.base.decode(torch.zeros(n, *self.base.noise_shape, device=self.base.device))
 
-    def of_styles(self, step: Tensor) -> Tensor:
-        """The u whose styles are w_avg + step."""
-        return (self._layers(step) @ self.back[self._row(step)]).reshape(step.shape)
+    def radius_of(self, w: Tensor) -> Tensor:
+        """s of each row, under its own condition, (n, 1, 1)."""
+        return self.radius[self.base.row(w)].reshape(-1, 1, 1)
 
     def deviation(self, w: Tensor) -> Tensor:
         """Standard deviation of each entry of w under the prior, shaped as w."""
-        return self.base.root.square().sum(1).sqrt()[self._row(w)].unsqueeze(1).expand_as(w).clone()
+        return self.base.root.square().sum(1).sqrt()[self.base.row(w)].unsqueeze(1).expand_as(w).clone()
 
     def events(self, w: Tensor) -> Tensor:
         """G(w) as one draw, (1, n, *event_shape)."""
-        return self.posterior.events(self.prior.decode(self._noise(w))[None])
+        with torch.no_grad():
+            return self.posterior.events(self._decoded(w)[None])
 
     def loss(self, w: Tensor) -> Tensor:
         """The objective of each row, (n,)."""
-        x = self.prior.decode(self._noise(w))
-        seen, target = self._picture(self.likelihood.predict(x)), self._picture(self.likelihood.y)
+        seen, target = self._picture(self.likelihood.predict(self._decoded(w))), self._picture(self.likelihood.y)
         total = 0.001 * _GREY**2 * (seen - target).square().flatten(1).mean(1)
         if self.perceptual is not None:
             total = total + (1.0 if self.program == "tensorflow" else 1e7) * self.perceptual(seen, target)
-        total = total + 100 * (self._from_average(w) / self.radius).square().flatten(1).mean(1)
+        far = (w - self.base.mean[self.base.row(w)].unsqueeze(1)) / self.radius_of(w)
+        total = total + 100 * far.square().flatten(1).mean(1)
         unit = w / w.norm(dim=2, keepdim=True).clamp_min(1e-8)
         apart = (1 - unit @ unit.transpose(1, 2)).abs().flatten(1)
         return total + self.weight * (apart.mean(1) if self.program == "tensorflow" else apart.sum(1))
 
-    def _noise(self, w: Tensor) -> Tensor:
-        """The u of styles w, (n, *noise_shape)."""
-        return self.of_styles(self._from_average(w).reshape(-1, *self.prior.noise_shape))
-
-    def _from_average(self, w: Tensor) -> Tensor:
-        """w - w_avg, each row under its own condition."""
-        return w - self.base.mean[self._row(w)].unsqueeze(1)
-
-    def _row(self, like: Tensor) -> Tensor:
-        """Which condition's statistics each row has."""
-        return torch.arange(len(like), device=like.device) % len(self.base.mean)
+    def _decoded(self, w: Tensor) -> Tensor:
+        """What the prior makes of styles: themselves where it is one of styles, else the event of this noise."""
+        return w if self.prior is self.base else self.prior.decode(w.reshape(-1, *self.prior.noise_shape))
 
     def _picture(self, y: Tensor) -> Tensor:
         """A measurement as a picture: itself, or put back where it was taken, with one value in the holes."""
@@ -237,9 +231,6 @@ class _Task:
         if len(operator.out_shape) == len(operator.in_shape) or not isinstance(operator, LinearOperator):
             return y
         return operator.adjoint(y)
-
-    def _layers(self, u: Tensor) -> Tensor:
-        return u if u.dim() == 3 else u.flatten(1).unsqueeze(1)
 
 
 def _ramp(t: float) -> float:

@@ -1,7 +1,7 @@
 """Total variation, the rival that needs no training: argmin |A x - y|^2 / (2 sigma^2) + weight TV(x).
 
-Chambolle and Pock 2011 (algorithm 1), for a batch of measurements; isotropic total variation, x kept in the range of
-values. The weight is the best of a grid on other images, for each instrument by itself.
+Chambolle and Pock 2011 (algorithm 1), for a batch of measurements of pictures or volumes; isotropic total variation, x
+kept in the range of values. The weight is the best of a grid on other images, for each instrument by itself.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _minimise(given: Measurement, weight: float, steps: int) -> Tensor:
     norm = largest_singular_value(lambda v: operator.adjoint(operator(v)), start)
     y = y / sigma
     x = operator.pinv(likelihood.y)
-    step = 0.95 / (norm / sigma + 8**0.5 * weight)
+    step = 0.95 / (norm / sigma + (4 * (x.dim() - 2)) ** 0.5 * weight)
     p, q = _gradient(x) * 0, y * 0
     ahead = x
     for _ in range(steps):
@@ -49,16 +49,20 @@ def _minimise(given: Measurement, weight: float, steps: int) -> Tensor:
 
 
 def _gradient(x: Tensor) -> Tensor:
-    """Forward differences, (n, c, h, w) -> (n, c, 2, h, w)."""
-    down = torch.cat([x[:, :, 1:] - x[:, :, :-1], torch.zeros_like(x[:, :, :1])], 2)
-    right = torch.cat([x[..., 1:] - x[..., :-1], torch.zeros_like(x[..., :1])], 3)
-    return torch.stack([down, right], 2)
+    """Forward differences, (n, c, *space) -> (n, c, axes, *space)."""
+    return torch.stack([_difference(x, axis) for axis in range(2, x.dim())], 2)
+
+
+def _difference(x: Tensor, axis: int) -> Tensor:
+    """x(i + 1) - x(i) along an axis, 0 at its end."""
+    return torch.cat([x.diff(dim=axis), torch.zeros_like(x.narrow(axis, 0, 1))], axis)
 
 
 def _divergence(p: Tensor) -> Tensor:
     """Minus the adjoint of `_gradient`."""
-    down, right = p[:, :, 0].clone(), p[:, :, 1].clone()
-    down[:, :, -1], right[..., -1] = 0, 0
-    top = torch.cat([torch.zeros_like(down[:, :, :1]), down[:, :, :-1]], 2)
-    left = torch.cat([torch.zeros_like(right[..., :1]), right[..., :-1]], 3)
-    return down - top + right - left
+    parts = []
+    for k, field in enumerate(p.unbind(2)):
+        edge = torch.zeros_like(field.narrow(2 + k, 0, 1))
+        inside = field.narrow(2 + k, 0, field.shape[2 + k] - 1)  # the last difference is 0
+        parts.append(torch.cat([inside, edge], 2 + k) - torch.cat([edge, inside], 2 + k))
+    return torch.stack(parts).sum(0)

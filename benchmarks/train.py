@@ -22,7 +22,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks import domain_sets
+from benchmarks import domain_sets, volume_sets
 from benchmarks.harness import ROOT, Options, record, training_file
 from oneprior.models.configs.diffusion import DiffusionConfig
 
@@ -30,6 +30,9 @@ PIXEL_UNET: dict[str, Any] = {"width": 32}
 """1.6 million weights; the same constructor makes the network of the latents, which has 1.9 million."""
 LATENT_UNET = DiffusionConfig(width=96, multipliers=(1,), attention=())
 """Without attention: its backward pass in bf16 on a CPU takes two thirds of a training step on 7x7 latents."""
+
+LATENT_UNET_3D = DiffusionConfig(width=48, multipliers=(1, 2), attention=())
+"""Of 10 x 12 x 10 latents; its lower level sees all of a head."""
 
 GAN_2014: dict[str, Any] = {
     "network": "goodfellow2014",
@@ -80,6 +83,19 @@ def _of_a_domain(data: str) -> dict[str, Job]:
     }
 
 
+def _of_heads(data: str) -> dict[str, Job]:
+    """The priors of whole heads, 40 x 48 x 40: an autoencoder to 8 x 10 x 12 x 10, an eighth of the numbers."""
+    share = {"held_out": 0.05, "subject": domain_sets.SUBJECT}
+    volumes = {"batch_size": 8, "precision": "bf16"}  # 3-D convolutions multiply thrice as fast so on this processor
+    return {
+        "ppca": Job("ppca", 0, share, data=data),
+        "autoencoder": Job("vae", 35, {"spatial": True, "latent": 8, **volumes, **share}, data=data),
+        "ldm": Job(
+            "ldm", 20, {"diffusion": LATENT_UNET_3D, **volumes, **share}, after=f"{data}-autoencoder", data=data
+        ),
+    }
+
+
 JOBS = {
     "ldm": Job("ldm", 23, {"batch_size": 128, "diffusion": LATENT_UNET}, after="autoencoder"),
     "autoencoder": Job("vae", 7, {"spatial": True, "latent": 4, "batch_size": 128}),
@@ -100,6 +116,7 @@ JOBS = {
     "brain-vae": Job("vae", 6, data="brain"),
     "brain-ppca": Job("ppca", 0, {"labels": False}, data="brain"),
     **{f"{job.data}-{kind}": job for data in domain_sets.NAMES for kind, job in _of_a_domain(f"{data}-half").items()},
+    **{f"{job.data}-{kind}": job for data in volume_sets.NAMES for kind, job in _of_heads(f"{data}-half").items()},
 }
 SNAPSHOTS = (1 / 3,)
 """Shares of the budget at which the weights of both diffusions are kept too, as runs/bench/<name>@33."""
@@ -154,6 +171,8 @@ def _data(name: str, options: Options) -> Any:
 
     if name == "fashion":
         return training_file(options)
+    if name == "heads-half":
+        return volume_sets.heads(options).training
     if name.endswith("-half"):
         return domain_sets.domain(name.removesuffix("-half"), options).training
     return {"films": sets.film_dataset, "brain": sets.brain_dataset, "fashion-labelled": sets.fashion_dataset}[name](

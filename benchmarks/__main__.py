@@ -30,6 +30,7 @@ NAMES = (
     "restoration",
     "restore_speed",
     "domains",
+    "volumes",
     "specifications",
     "diagnosis",
     "pages",

@@ -30,6 +30,7 @@ from benchmarks.total_variation import restore_by_total_variation
 from benchmarks.train import trained
 from benchmarks.volume_sets import FORM, Heads, heads, save
 from oneprior.core import AffineMap, Rows, replacing
+from oneprior.data.volumes import decode_nifti
 from oneprior.evaluation import crps, psnr
 from oneprior.evaluation.coverage import share_inside
 from oneprior.tasks import Measurement, Restoration, restore, simulate
@@ -43,8 +44,9 @@ SIGMA = 0.05 * 255
 UNITS = AffineMap.from_range(0, 255, "grey level")
 DRAWS, PART = 19, 5  # 95 rows at once
 CLASSICAL = ("interpolation", "total variation")
-SHOWN = 2
-"""The held-out head that is kept as files, for pictures."""
+SHOWN, PLACE = 2, (22, 24, 20)
+"""The held-out head that is kept as files and pictured, and the voxel whose three planes are."""
+PICTURED = ("interpolation", "total variation", "ppca", "ldm", "ldm-draw")
 
 
 @dataclass(frozen=True)
@@ -262,6 +264,8 @@ def gather(options: Options) -> None:
     figures: dict[str, Figure] = {}
     for task in TASKS:
         figures |= _figures(cells, task)
+    if not options.quick:
+        _picture(options)
     record(
         "volumes",
         figures,
@@ -273,6 +277,30 @@ def gather(options: Options) -> None:
         tasks=TASKS,
         coverage="of the voxels of the brain; deciles within each volume, means over volumes",
     )
+
+
+def _picture(options: Options) -> None:
+    """The planes of one head in every restoration, for `docs/make.py`: <results>/volumes.npz, a strip each, uint8."""
+    strips = {}
+    for task in TASKS:
+        given = measurement(task, options).take(torch.tensor([SHOWN]))
+        volumes = {"measurement": given.baseline()[0, 0].numpy()}
+        for name in PICTURED:
+            path = folder(options) / f"head-{name.replace(' ', '-')}-{task}.nii.gz"
+            if path.exists():
+                volumes[name] = decode_nifti(path.read_bytes(), path.name).event[0]
+        volumes["truth"] = _truth(given)[0, 0].numpy()
+        strips |= {f"{task}/{name}": planes(volume) for name, volume in volumes.items()}
+    with replacing(options.results / "volumes.npz") as partial:
+        np.savez_compressed(partial, **strips)
+
+
+def planes(x: np.ndarray) -> np.ndarray:
+    """Axial, coronal and sagittal plane side by side, front or top up, (48, 132) uint8; right is right."""
+    i, j, k = PLACE
+    cut = [x[:, :, k].T[::-1], x[:, j].T[::-1], x[i].T[::-1]]
+    whole = [np.pad(plane, ((0, FORM[1] - len(plane)), (0, 2))) for plane in cut]
+    return np.hstack(whole)[:, :-2].clip(0, 255).round().astype(np.uint8)
 
 
 def _figures(cells: Mapping[tuple[str, str, str], dict[str, Any]], task: str) -> dict[str, Figure]:

@@ -124,6 +124,21 @@ def measured() -> str:
     return "\n".join(lines)
 
 
+def heads() -> str:
+    """PSNR of whole heads in 3-D, from the committed benchmark."""
+    import json
+
+    found = json.loads((DOCS.parent / "benchmarks/results/volumes.json").read_text())
+    lines = ["| | volumes | thick slices: mean | one draw | lost slab: mean | one draw |", "|---|---|---|---|---|---|"]
+    cells = {(row["prior"], row["aim"], row["task"]): row for row in found["table"]}
+    for prior, aim in dict.fromkeys((row["prior"], row["aim"]) for row in found["table"]):
+        rows = [cells.get((prior, aim, task)) for task in found["tasks"]]
+        figures = [f"{row[key]:.2f}" if row else "" for row in rows for key in ("PSNR of mean", "PSNR of a draw")]
+        name = prior if aim == "-" else f"`{prior}`, exact" if prior == "ppca" else f"`{prior}`, `{aim}`"
+        lines.append(f"| {name} | {max(row['volumes'] for row in rows if row)} | " + " | ".join(figures) + " |")
+    return "\n".join(lines)
+
+
 _TASKS = {"sr4": "4x smaller", "half": "left half lost", "random": "70 % lost", "blur": "blur of 1.5 pixels"}
 _SHOWN = {
     ("ppca", "best"): "`ppca`, exact",
@@ -135,6 +150,7 @@ _SHOWN = {
     ("guided diffusion", "calibrated"): "`diffusion`, `calibrated`",
 }
 TABLES = {
+    "heads": heads,
     "measured": measured,
     "methods": methods_by_aim,
     "method names": methods_by_name,
@@ -188,6 +204,7 @@ def pictures() -> None:
         for source, name in PICTURES.items():
             shutil.copy(source, DOCS / "pictures" / name)
             print(f"-> {DOCS / 'pictures' / name}")
+        head_planes(DOCS / "pictures/domains-heads.png")
         instruments(made["restore.md"]["seen"], DOCS / "pictures/restore-instruments.png")
         os.chdir(DOCS)
 
@@ -207,6 +224,26 @@ def instruments(results: Mapping[str, Any], path: Path, side: int = 96) -> None:
             cell = Image.fromarray(shown[name]).resize((side, side), Image.Resampling.NEAREST)
             lines.setdefault(name, []).append(np.pad(np.asarray(cell), ((0, 0), (0, 6), (0, 0))))
     stack([(name, encode(np.hstack(cells))) for name, cells in lines.items()]).save(path)
+    print(f"-> {path}")
+
+
+def head_planes(path: Path) -> None:
+    """Three planes of a held-out head, thick slices on the left and a lost slab on the right, from the benchmark."""
+    import numpy as np
+    from PIL import Image
+
+    from oneprior.apps.pictures import encode, stack
+
+    with np.load(DOCS.parent / "benchmarks/results/volumes.npz", allow_pickle=False) as file:
+        strips = {key: file[key] for key in file.files}
+    lines: dict[str, list[np.ndarray]] = {}
+    for key, strip in strips.items():
+        lines.setdefault(key.partition("/")[2], []).append(np.pad(strip, ((0, 0), (0, 8))))
+    shown = []
+    for name, parts in lines.items():
+        line = Image.fromarray(np.hstack(parts)).convert("RGBA")
+        shown.append((name, encode(np.asarray(line.resize((3 * line.width, 3 * line.height))))))
+    stack(shown).save(path)
     print(f"-> {path}")
 
 

@@ -31,8 +31,10 @@ NAMES = (
     "restore_speed",
     "domains",
     "volumes",
+    "faces",
     "specifications",
     "diagnosis",
+    "zoo",
     "pages",
     "tables",
 )

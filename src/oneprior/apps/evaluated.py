@@ -24,7 +24,7 @@ def figures(result: Evaluation) -> dict[str, Any]:
     return plain(
         {
             "family": result.run.family,
-            "run": result.run.path,
+            "run": result.run.name,
             "features": result.features.name if result.features else "",
             "comparable_with_published": bool(result.features and result.features.comparable),
             "samples": len(result.samples),
@@ -55,7 +55,7 @@ def write_page(result: Evaluation, path: Path, words: str, kills: Sequence[Kill]
     if result.notes:
         sections += [report.Heading("Left out"), *(report.Text(note) for note in result.notes)]
     sections += [report.Heading("Again"), report.Command(words, "This page, word for word:")]
-    of = f"{len(result.samples):,} samples of `{result.run.path}` ({result.run.family})"
+    of = f"{len(result.samples):,} samples of `{result.run.name}` ({result.run.family})"
     lead = f"{of} against {len(result.real):,} real events."
     return report.Report("Evaluated", sections, lead, foot(result.seed, result.seconds)).write(path)
 

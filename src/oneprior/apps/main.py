@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "specify": ("oneprior.apps.commands.specify:Specify", "set the bounds of a specification, and test it"),
     "stress": ("oneprior.apps.commands.stress:Stress", "where does a classifier or segmenter of yours fail?"),
     "info": ("oneprior.apps.commands.info:Info", "what a run is and how it went"),
+    "zoo": ("oneprior.apps.commands.zoo:zoo_command", "priors that come with the package: list, get, train again"),
     "export": ("oneprior.apps.commands.exchange:Export", "write a run as a diffusers folder, or push it to the hub"),
     "import": ("oneprior.apps.commands.exchange:Import", "make a run of a diffusers folder"),
     "operators": ("oneprior.apps.commands.operators:Operators", "the grammar of --operator and --noise"),
@@ -103,7 +104,7 @@ def read(words: Sequence[str]) -> Command:
         raise Mistake(f"unknown command {name!r}{near(name, COMMANDS)} (see oneprior --help)")
     module, _, attribute = COMMANDS[name][0].partition(":")
     kind, prog = getattr(import_module(module), attribute), f"oneprior {name}"
-    if name == "train":
+    if name in ("train", "zoo"):  # their first word says which options there are
         kind, prog, rest = kind(rest)
     return parse(kind, rest, prog)
 

@@ -30,7 +30,7 @@ def figures(result: StressTest) -> dict[str, Any]:
     found: dict[str, Any] = {
         "model": result.model,
         "family": result.run.family,
-        "run": result.run.path,
+        "run": result.run.name,
         "condition": question.spec.name,
         "kind": question.spec.kind,
         "tolerance": result.tolerance,
@@ -114,7 +114,7 @@ def write_page(result: StressTest, path: Path, words: str, flags: Sequence[str] 
         report.Command(words, "This page, word for word:"),
     ]
     lead = (
-        f"`{result.model}` was asked for `{name}` of {len(made):,} events that `{result.run.path}` "
+        f"`{result.model}` was asked for `{name}` of {len(made):,} events that `{result.run.name}` "
         f"({result.run.family}) generated, and of {len(real):,} real ones."
     )
     return report.Report("Stress test", sections, lead, foot(result.seed, result.seconds)).write(path)
@@ -292,7 +292,7 @@ def _failing(result: StressTest, k: int) -> report.Picture:
 def _again(result: StressTest, k: int, folder: Path, flags: Sequence[str]) -> str:
     """What draws one row again."""
     _, made = result.answers
-    words = ["oneprior", "sample", str(result.run.path), "--n", "1", "--first", str(k), "--seed", str(result.seed)]
+    words = ["oneprior", "sample", result.run.name, "--n", "1", "--first", str(k), "--seed", str(result.seed)]
     for spec in result.run.conditions:
         if spec.name not in made.told:
             continue

@@ -13,6 +13,7 @@ value is the mixture with all of them. Posteriors under linear measurements stay
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -99,6 +100,15 @@ class PPCA(ClosedFormModel):
         if len(components) > 1:
             raise InputError("a mixture has no law without its decoder noise: fit ppca with components=1")
         return components[0] if decoder_noise else components[0].noise_free()
+
+    def trimmed(self) -> PPCA:
+        """The same law without the empty directions that the fit had room for."""
+        most = max(1, int(self.rank.max()))
+        kept = PPCA(replace(self.config, rank=most), self.event_shape, self.conditions)
+        state = self.state_dict()
+        state |= {"basis": state["basis"][..., :most].clone(), "variances": state["variances"][..., :most].clone()}
+        kept.load_state_dict(state)
+        return kept.eval()
 
     def _component(self, k: int) -> LowRankGaussian:
         rank = int(self.rank[k])

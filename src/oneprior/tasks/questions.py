@@ -217,7 +217,7 @@ def question_of(run: Run, real: Real, by: str | None, bins: int) -> Question:
     specs = {spec.name: spec for spec in run.conditions if spec.kind != "tokens"}
     if not specs:
         raise InputError(
-            f"{run.path} is a prior without a condition that can be asked back; a stress test needs a conditional one: "
+            f"{run.name} is a prior without a condition that can be asked back; a stress test needs a conditional one: "
             "train it on data with labels (class folders, or labels in the .npz)"
         )
     name, _, entry = (by or next(iter(specs))).partition(":")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from oneprior.training.latents import CachedLatents
     from oneprior.training.loop import fit
     from oneprior.training.progress import Progress
+    from oneprior.training.publication import publish
     from oneprior.training.residual import measure_residual
     from oneprior.training.run import Run, load, save
 
@@ -26,6 +27,7 @@ _HOME = {
     "import_run": "imported",
     "load": "run",
     "measure_residual": "residual",
+    "publish": "publication",
     "save": "run",
     "train": "entry",
     "train_iter": "entry",
@@ -40,6 +42,7 @@ __all__ = [
     "import_run",
     "load",
     "measure_residual",
+    "publish",
     "save",
     "train",
     "train_iter",

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from oneprior.training.folder import CARD, RunRecord, write_text
+from oneprior.training.zoo import PREFIX, Entry
 
 
 def hardware(device: torch.device, processes: int = 1) -> dict[str, Any]:
@@ -45,6 +46,8 @@ def card(record: RunRecord) -> str:
         spent = f"{result['images']:,} images in {_duration(result['seconds'])}"
     seen = f"{data.get('trained_on', 'an unknown number of')} events trained on, {data.get('held_out', 0)} held out"
     owed = f"**Licence of the data**: {licence}. The weights come from these data; name it before you share them"
+    if "from_licence" in data:
+        owed += f". It started from {data['from']}, whose weights are under {data['from_licence']}"
     origin = []
     if "imported_from" in data:
         whose = f"{data['imported_from']} (its network {data['network']})"
@@ -68,6 +71,11 @@ def card(record: RunRecord) -> str:
         *origin,
         f"- **Data**: {data.get('path', 'unknown')}, {seen}; units {_units(record)}",
         f"- {owed}",
+        *(
+            [f"- **Recipe**: {data['recipe']}, changed: {_line(data['changes'] or {'nothing': ''}).strip()}"]
+            if "recipe" in data
+            else []
+        ),
         f"- **Conditions**: {conditions}",
         f"- **Training**: {spent}; seed {record.train.get('seed', 'unknown')}; {state}",
         f"- **Hardware**: {_line(result.get('hardware', {}))}",
@@ -86,6 +94,68 @@ def card(record: RunRecord) -> str:
         "",
         "A prior knows what its data showed it. What it draws is no measurement, and what it restores is a belief: "
         "read the standard deviation with the mean, above all in medicine.",
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def zoo_card(record: RunRecord, entry: Entry) -> str:
+    """The card of an entry of the zoo, as Markdown: what `card` says, with what a stranger has to know.
+
+    Args:
+        record: what the entry's config.json says.
+        entry: the facts of its data, what was measured, and how it is trained again.
+    """
+    facts, name, cost = entry.facts, f"{PREFIX}{entry.name}", entry.cost
+    shape = " x ".join(map(str, record.event_shape))
+    owed = f"{facts.licence}, that of the data"
+    if facts.share_alike:
+        owed += ": these weights and examples may be shared under the same licence only"
+    seen = f"{record.data.get('trained_on', 'an unknown number of')} events trained on"
+    spent = f"{cost['images']:,} images in {_duration(cost['seconds'])}" if cost.get("images") else "unknown"
+    if cost.get("cpu_minutes"):
+        spent += f" ({cost['cpu_minutes']:.3g} minutes of CPU in all)"
+    measured = {figure.name: f"{figure}" + f" ({figure.source})" * bool(figure.source) for figure in entry.figures}
+    measured["half precision moves a draw by"] = f"{entry.relative_error:.2g} of the draws' deviation"
+    parts = [
+        "---",
+        "library_name: oneprior",
+        f"license: {facts.licence.lower()}",
+        f"tags: [oneprior, {record.family}, generative-prior]",
+        "---",
+        "",
+        f"# {entry.name}: {facts.title}",
+        "",
+        f"A {record.family}: a prior p(x) over {shape}, units {_units(record)}.",
+        "",
+        "```python",
+        "import oneprior",
+        f'x = oneprior.load("{name}").prior().sample(oneprior.Rows(16, seed=0))',
+        "```",
+        "",
+        f"- **Licence**: {owed}",
+        f"- **Credit**: {facts.credit}",
+        f"- **Data**: {facts.data}, {seen}, {record.data.get('held_out', 0)} held out; {facts.source}",
+        f"- **Cite**: {facts.citation}",
+        f"- **Changes to the data**: {facts.prepared}",
+        f"- **What the data leave out**: {facts.leaves_out}",
+        f"- **Training**: {spent}; seed {entry.seed}",
+        f"- **Hardware**: {_line(cost.get('hardware') or {})}",
+        "",
+        "Not for diagnosis. What it draws is no measurement of anybody, and what it restores is a belief: read the "
+        "standard deviation with the mean.",
+        "",
+        "## Figures",
+        "",
+        *_table("figure", measured),
+        "",
+        "## Recipe",
+        "",
+        "```",
+        f"oneprior zoo train {entry.name} --data PATH --out RUN",
+        "```",
+        "",
+        *_table(f"oneprior train {entry.recipe.family}", entry.recipe.settings),
         "",
     ]
     return "\n".join(parts)

@@ -56,7 +56,11 @@ class Commission:
     @property
     def about(self) -> Mapping[str, Any]:
         """What config.json says of the data and of the start."""
-        return {**self.material.about, **({"from": str(self.source.path)} if self.source else {})}
+        if self.source is None:
+            return self.material.about
+        licence = self.source.record.data.get("licence")
+        start = {"from": self.source.name, "from_licence": licence}
+        return {**self.material.about, **{name: value for name, value in start.items() if value}}
 
 
 def carry_out(commission: Commission) -> Iterator[Progress]:
@@ -104,13 +108,13 @@ def take_over(model: Model, commission: Commission) -> bool:
     if run is None:
         return False
     if tuple(run.event_shape) != tuple(model.event_shape):
-        raise ShapeError(f"the run {run.path} to start from", run.event_shape, model.event_shape, "Give its --size")
+        raise ShapeError(f"the run {run.name} to start from", run.event_shape, model.event_shape, "Give its --size")
     theirs, ours = run.model.state_dict(), model.state_dict()
     wrong = [name for name in ours if name not in theirs or theirs[name].shape != ours[name].shape]
     wrong += [name for name in theirs if name not in ours]
     if wrong:
         raise InputError(
-            f"the run {run.path} cannot be started from: its {wrong[0]} (of {len(wrong)} such) does not fit; "
+            f"the run {run.name} cannot be started from: its {wrong[0]} (of {len(wrong)} such) does not fit; "
             "leave the family's settings and the conditions as they are there"
         )
     model.load_state_dict(theirs)

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -161,7 +162,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and facts of a file of `write_tensors`.
+    """The tensors and facts of a file of `write_tensors`; what is stored in half precision comes back in single.
 
     Raises:
         BadRunError: missing, truncated, or no safetensors file.
@@ -171,12 +172,17 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {}).get("oneprior", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+            return {name: _full(file.get_tensor(name)) for name in file.keys()}, facts  # noqa: SIM118
     except (SafetensorError, OSError, json.JSONDecodeError, ValueError) as error:
         size = path.stat().st_size
         raise BadRunError(
             f"{path} ({size} bytes) is truncated or no safetensors file ({error}); copy it again, or train again"
         ) from None
+
+
+def _full(tensor: Tensor) -> Tensor:
+    """Half precision is a way of storing (`training.publication`), and nothing here computes in it."""
+    return tensor.float() if tensor.dtype == torch.float16 else tensor
 
 
 def check_tensors(path: Path, given: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import shutil
 from collections import deque
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -67,14 +66,4 @@ def fit_guide(data: Dataset, seed: int = 0) -> PPCA:
     with seeded(seed, "guide"):
         passes = passes_over(some, _BATCH, seed, torch.device("cpu"))
         deque(model.fit_passes(passes, Rows(_BATCH, seed=seed, stream="guide")), maxlen=0)
-    return _trimmed(model)
-
-
-def _trimmed(model: PPCA) -> PPCA:
-    """The same law without the empty directions that the fit had room for."""
-    most = max(1, int(model.rank.max()))
-    kept = PPCA(replace(model.config, rank=most), model.event_shape)
-    state = model.state_dict()
-    state |= {"basis": state["basis"][..., :most].clone(), "variances": state["variances"][..., :most].clone()}
-    kept.load_state_dict(state)
-    return kept.eval()
+    return model.trimmed()

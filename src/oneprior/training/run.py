@@ -33,6 +33,7 @@ from oneprior.training.folder import (
     settings_from,
     write_tensors,
 )
+from oneprior.training.zoo import located, name_of
 
 RESIDUAL = "residual.safetensors"
 """The law of what the decoder cannot say, where the family has one; see `training.residual`."""
@@ -57,6 +58,11 @@ class Run:
     path: Path
     model: Model
     record: RunRecord
+
+    @property
+    def name(self) -> str:
+        """How the run is called on a page or a command line: its path, or `zoo:NAME`."""
+        return name_of(self.path)
 
     @property
     def family(self) -> str:
@@ -179,13 +185,14 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Run:
     An unfinished run gives the averaged weights of its newest checkpoint.
 
     Args:
-        path: the folder that `train` wrote.
+        path: the folder that `train` wrote, or `zoo:NAME` for a prior that comes with the package.
         device: where the model is put.
 
     Raises:
         BadRunError: missing, truncated, foreign, or of a newer version; names the file, the reason and the remedy.
+        InputError: the zoo has no entry of this name.
     """
-    folder = Path(path).expanduser()
+    folder = located(path)
     record = RunRecord.read(folder)
     model = build(record, folder)
     source, state = folder / WEIGHTS, {}

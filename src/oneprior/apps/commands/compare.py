@@ -59,7 +59,7 @@ class Compare(Command):
         runs = [load(path, device=self.common.torch_device()) for path in self.runs]
         for run in runs[1:]:
             if run.event_shape != runs[0].event_shape:
-                what = f"events of {run.path}"
+                what = f"events of {run.name}"
                 raise ShapeError(what, tuple(run.event_shape), tuple(runs[0].event_shape), "Compare runs of one size.")
         held_out = {
             str((r.record.data.get("path"), r.record.data.get("split"), r.record.data.get("options"))) for r in runs

@@ -57,7 +57,7 @@ class Against:
         elif held_out is not None:
             test = held_out
         else:
-            raise Mistake(f"{run.path} held no data out, or they are gone: give real events that it never saw, --data")
+            raise Mistake(f"{run.name} held no data out, or they are gone: give real events that it never saw, --data")
         rows = Rows(1, seed=seed)
         real = read_real(run, test, self.real, rows, subject=self.subject)
         if not training:

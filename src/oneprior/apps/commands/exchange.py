@@ -32,9 +32,10 @@ class Export(Command):
     def execute(self) -> Outcome:
         from oneprior.models.diffusers_format import export_diffusers, push_to_hub
         from oneprior.training import load
+        from oneprior.training.zoo import located
 
         if self.to == "hub":
-            where = push_to_hub(self.run, self.out, private=self.private)
+            where = push_to_hub(located(self.run), self.out, private=self.private)
             return Outcome(said=f"sent {self.run} to {where}")
         out = Path(self.out)
         export_diffusers(load(self.run).model, out, scheduler=self.scheduler)

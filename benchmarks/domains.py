@@ -13,7 +13,7 @@ optimises (VICReg on the training events; BRGM optimises others, those of a clas
 inside the body, the latter in tenths of the predicted deviation.
 
 Each cell (domain, contender, aim, task) is one call of `oneprior.tasks.restore` and one file in runs/bench/domains, so
-that a broken-off benchmark goes on where it stood. `--only chest`, `--only brain:diffusion`, `--only table`.
+that a broken-off benchmark goes on where it stood. `--only chest`, `--only brain:diffusion`, `--only table`, `--only pictures`.
 """
 
 from __future__ import annotations
@@ -113,10 +113,11 @@ CONTENDERS = (
 
 def run(options: Options) -> None:
     """Restore what has not been restored yet, then gather."""
+    from benchmarks.domain_pictures import draw
     from benchmarks.domain_tables import gather
 
     place, _, name = options.only.partition(":")
-    if place != "table":
+    if place not in ("table", "pictures"):
         for which in NAMES:
             if place in ("", which):
                 for contender in CONTENDERS:
@@ -127,6 +128,8 @@ def run(options: Options) -> None:
                     _prior_draws(which, options)
     if place in ("", "table"):
         gather(options)
+    if place in ("", "pictures"):
+        draw(options)
 
 
 def folder(options: Options) -> Path:
@@ -263,7 +266,9 @@ def _write(
         "draws": contender.draws,
     }
     if result is not None:
-        shown = {"mean": result.mean, "std": result.std, "draw": result.draws[0], "truth": result.measurement.truth}
+        given = result.measurement
+        shown = {"mean": result.mean, "std": result.std, "draw": result.draws[0], "truth": given.truth}
+        shown["seen"] = given.take(slice(0, KEPT)).picture()
         shown = {name: np.asarray(x[:KEPT], np.float16) for name, x in shown.items() if x is not None}
         np.savez_compressed(path.with_suffix(".npz"), **shown)  # type: ignore[arg-type]
     partial = path.with_suffix(".partial")

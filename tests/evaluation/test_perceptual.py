@@ -7,7 +7,7 @@ import torch
 from oneprior.core import InputError, Rows, ShapeError
 from oneprior.evaluation import Classifier
 from oneprior.evaluation.embed import own_features, pixel_features
-from oneprior.evaluation.perceptual import perceptual_distance
+from oneprior.evaluation.perceptual import PerceptualTerm, open_perceptual, perceptual_distance
 
 
 def network(shape):
@@ -68,3 +68,24 @@ def test_bad_input():
         perceptual_distance(x, y, pixel_features(x))
     with pytest.raises(InputError, match="nan or infinity"):
         perceptual_distance(x, torch.full_like(y, float("nan")), features)
+
+
+def test_a_term_of_an_objective_is_the_distance_with_a_gradient(tmp_path):
+    features, (x, y) = network((1, 12, 12)), pairs((1, 12, 12))
+    Classifier((1, 12, 12), 3, Rows(1, seed=1), width=8).save(tmp_path / "own.safetensors")
+    term = open_perceptual(f"own:{tmp_path / 'own.safetensors'}", torch.Size((1, 12, 12)))
+    assert term.name == features.name
+    assert torch.allclose(term(x, y).double(), perceptual_distance(x, y, features), rtol=1e-4)
+    moved = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(term(moved, y).sum(), moved)
+    step = 1e-2 * slope / slope.norm()
+    assert float((term(x - step, y) - term(x, y)).sum()) < 0
+    small = torch.nn.functional.avg_pool2d(x, 2)  # what a camera of half the size measured
+    assert term(small, torch.nn.functional.avg_pool2d(y, 2)).shape == (3,)
+
+
+def test_a_term_of_the_user_gives_a_number_a_pair():
+    with pytest.raises(ShapeError, match="One number for each pair"):
+        PerceptualTerm("mine", lambda a, b: (a - b).square().mean())(*pairs((1, 4, 4)))
+    with pytest.raises(InputError, match="have no stages"):
+        open_perceptual("pixels", torch.Size((1, 4, 4)))

@@ -33,6 +33,18 @@ def test_a_run_keeps_what_its_decoder_cannot_say(tmp_path, family):
     assert not isinstance(run.prior(), ResidualPrior)
 
 
+def test_a_gan_with_styles_keeps_one_for_each_space(tmp_path):
+    trained(tmp_path, "gan", network="stylegan2", latent=8, width=4)
+    run = load(tmp_path / "gan")
+    assert {p.name for p in run.path.glob("residual*")} == {f"residual{s}.safetensors" for s in ("", ".w", ".w+")}
+    left = {}
+    for space in ("z", "w", "w+"):
+        law = read_residual(run.path, torch.device("cpu"), space)
+        assert law is not None
+        left[space] = float(law.scale.square().mean())
+    assert left["w+"] < left["z"]  # a style for each layer reaches more
+
+
 def test_a_law_that_covers_all_events_has_none(tmp_path):
     trained(tmp_path, "ppca")
     run = load(tmp_path / "ppca")

@@ -29,11 +29,13 @@ class Settings:
 
     samples: int = 19
     aim: Any = "best"
-    method: str | None = None
+    method: Any = None
     guide: Any = None
     told: Any = None
     seed: int = 0
     batch: int = 64
+    space: Any = None
+    truncation: float | None = None
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,8 @@ class _Work:
             condition=for_rows(asked.told, orders),
             units=bunch.measurement.units,
             rows=Rows([event.index for event in events], seed=asked.seed).stream("restore"),
+            space=asked.space,
+            truncation=asked.truncation,
         ):
             yield Progress((self.done + state.done * weight) / self.total, f"{state.method}, {words}")
         assert state is not None

@@ -34,7 +34,8 @@ def figures_of_events(result: Restoration) -> list[dict[str, Any]]:
 
     `misfit` is None where there is no noise, which any residual is infinitely far above; `doubt` says why the event is
     not to be trusted, and is empty where nothing speaks against it; `warnings` are of the numbers that were given,
-    `notes` of what the restoration found beside. Operator, noise and range of values are told of each as well.
+    `notes` of what the restoration found beside. Operator, noise and range of values are told of each as well, and
+    `about` says in words what the method did (latent space, perceptual distance, a residual left out).
     """
     judged = not result.measurement.exact
     n, rows, doubts = len(result.mean), [], result.doubts
@@ -54,6 +55,7 @@ def figures_of_events(result: Restoration) -> list[dict[str, Any]]:
                 "warnings": warnings[k],
                 "notes": notes[k],
                 **({"tiles": tiles} if tiles else {}),
+                "about": {k: v for k, v in result.diagnostics.items() if isinstance(v, str)},
                 **told_of(result.measurement, k),
                 **{name: float(values[k]) for name, values in accuracy.items()},
                 "diagnostics": {
@@ -85,6 +87,8 @@ def judge(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, 
     }
     if tiles := next((row["tiles"] for row in rows if "tiles" in row), None):
         figures["tiles"] = tiles
+    for name in dict.fromkeys(name for row in rows for name in row.get("about", {})):
+        figures[name] = "; ".join(dict.fromkeys(row["about"][name] for row in rows if name in row.get("about", {})))
     ranges = {name: row["value_range"] for name, row in zip(names, rows, strict=True) if "value_range" in row}
     if ranges:
         first = next(iter(ranges.values()))

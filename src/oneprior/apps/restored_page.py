@@ -32,6 +32,8 @@ _WORDS = {
     "misfit": "misfit of the mean, in units of the noise",
     "misfit_draw": "misfit of one draw (median)",
     "strangeness": "strangeness of the measurement (median)",
+    "space": "latent space of the posterior",
+    "perceptual": "perceptual distance in the objective",
     "n": "images",
     "draws": "draws of each",
 }

@@ -15,11 +15,15 @@ texture where squared error rewards blur, so that for restorations it is read of
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from oneprior.core import InputError, ShapeError
-from oneprior.evaluation.embed import Features
+from oneprior.core import InputError, ShapeError, user_function
+from oneprior.evaluation.embed import WORDS, Features, open_features
 
 _TINY = 1e-10  # where all channels are off, the vector stays zero
 
@@ -53,15 +57,79 @@ def perceptual_distance(x: Tensor, y: Tensor, features: Features, batch: int = 5
         raise InputError("events hold nan or infinity; the samples diverged")
     with torch.no_grad():
         found = [
-            torch.stack([_apart(a, b) for a, b in zip(stages(p), stages(q), strict=True)]).mean(0)
+            torch.stack([_apart(a.double(), b.double()) for a, b in zip(stages(p), stages(q), strict=True)]).mean(0)
             for p, q in zip(x.split(batch), y.split(batch), strict=True)
             if len(p)
         ]
     return torch.cat(found) if found else x.new_zeros(0, dtype=torch.float64)
 
 
+@dataclass(frozen=True)
+class PerceptualTerm:
+    """A perceptual distance as a term of an objective: differentiable, and of pictures of any size.
+
+    Args:
+        name: what tables say of it.
+        distance: of pairs of pictures in [-1, 1], (n, channels, *space) twice -> (n,).
+    """
+
+    name: str
+    distance: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """The distance of each pair, (n,).
+
+        Raises:
+            ShapeError: where the function returns anything else.
+        """
+        found = self.distance(x, y)
+        if not isinstance(found, Tensor) or found.shape != (len(x),):
+            given = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise ShapeError(f"what {self.name} returns", given, (len(x),), "One number for each pair of pictures.")
+        return found
+
+
+def open_perceptual(word: str, event_shape: torch.Size) -> PerceptualTerm:
+    """The perceptual distance that a word of the command line means.
+
+    Args:
+        word: features with stages (`own:FILE`, `inception:FILE`; see `open_features`), whose distance is that of
+            `perceptual_distance`; or `module:function`, a function of the user's of two batches of pictures, such as
+            LPIPS where the weights are at hand.
+        event_shape: of the prior's events: smaller pictures (what a camera measured) are enlarged to it for a network
+            by repeating pixels, and a grey one is repeated in all channels.
+
+    Raises:
+        InputError: for a word that means no features, or features without stages.
+        ShapeError: where the function does not map pairs of pictures to one number each.
+    """
+    kind = word.partition(":")[0]
+    if ":" in word and kind not in WORDS and not word.endswith(".safetensors"):
+        term = PerceptualTerm(word, user_function(word))
+        blank = torch.zeros(2, *event_shape)
+        with torch.no_grad():
+            term(blank, blank)
+        return term
+    features = open_features(word, torch.zeros(1, *event_shape))
+    stages = features.stages
+    if stages is None:
+        raise InputError(
+            f"the features {features.name} have no stages to compare on; take a network's: own:FILE, inception:FILE"
+        )
+
+    def fitted(x: Tensor) -> Tensor:
+        x = x.expand(-1, event_shape[0], *x.shape[2:]) if x.shape[1] == 1 else x
+        return x if x.shape[2:] == event_shape[1:] else F.interpolate(x, size=tuple(event_shape[1:]), mode="nearest")
+
+    def distance(x: Tensor, y: Tensor) -> Tensor:
+        pairs = zip(stages(fitted(x)), stages(fitted(y)), strict=True)
+        return torch.stack([_apart(a, b) for a, b in pairs]).mean(0)
+
+    return PerceptualTerm(features.name, distance)
+
+
 def _apart(a: Tensor, b: Tensor) -> Tensor:
     """Squared difference of unit vectors over channels, averaged over places, (n, c, *space) -> (n,)."""
-    a, b = (z.flatten(2).double() for z in (a, b))
+    a, b = (z.flatten(2) for z in (a, b))
     a, b = (z / (z.norm(dim=1, keepdim=True) + _TINY) for z in (a, b))
     return (a - b).square().sum(1).mean(1)

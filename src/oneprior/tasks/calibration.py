@@ -24,7 +24,9 @@ from oneprior.evaluation import (
     psnr,
     ssim,
 )
+from oneprior.inference import Sampler
 from oneprior.operators.base import Operator
+from oneprior.priors.styles import Space
 from oneprior.tasks.measurement import Measurement, simulate
 from oneprior.tasks.methods import Aim, Guide
 from oneprior.tasks.real import Real
@@ -59,13 +61,15 @@ def calibrate_iter(
     *,
     samples: int = 99,
     aim: Aim = "calibrated",
-    method: str | None = None,
+    method: str | Sampler | None = None,
     guide: Guide | None = None,
     told: bool = True,
     region: Tensor | None = None,
     features: Features | None = None,
     batch: int | None = None,
     seed: int = 0,
+    space: Space | None = None,
+    truncation: float | None = None,
 ) -> Iterator[Study]:
     """Simulate, restore, judge.
 
@@ -83,6 +87,8 @@ def calibrate_iter(
         features: with stages, for the perceptual distance of one draw.
         batch: events worked on at once.
         seed: of noise and draws.
+        space: of a GAN's latents; see `restore`.
+        truncation: of a GAN; see `restore`.
 
     Yields:
         The study as the draws grow; the last one has its calibration.
@@ -106,6 +112,8 @@ def calibrate_iter(
         units=run.units,
         seed=seed,
         batch=batch,
+        space=space,
+        truncation=truncation,
     ):
         yield Study(last, None, {}, region, 0.95 * last.done)
     assert last is not None

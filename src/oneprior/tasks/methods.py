@@ -62,7 +62,7 @@ from oneprior.inference import (
 )
 from oneprior.inference.blind import uncertain_operator
 from oneprior.inference.blind_choice import choose_blind
-from oneprior.inference.noise.brgm import BRGM, BRGMVariational
+from oneprior.inference.noise.brgm import BRGM, BRGMVariational, Perceptual
 from oneprior.inference.tokens import Annealing, Enumeration, Gibbs, Informed, Lookahead
 from oneprior.inference.unknown_level import UnknownLevel
 from oneprior.likelihoods import GaussianLikelihood, MeasuredLikelihood
@@ -195,6 +195,22 @@ def on_surface(method: str | Sampler | None) -> bool:
     """Whether a method works on the decoder's surface alone, as its paper does, and takes no residual."""
     sampler = named(method) if isinstance(method, str) else method
     return isinstance(sampler, BRGM | BRGMVariational)
+
+
+def looking(method: str | None, perceptual: Perceptual) -> Sampler:
+    """A method of BRGM by name, with a perceptual distance in its objective.
+
+    Raises:
+        InputError: for any other method: no other looks at pictures.
+    """
+    sampler = None if method is None else named(method)
+    if not isinstance(sampler, BRGM | BRGMVariational):
+        asked = "the method of an aim" if method is None else repr(method)
+        raise InputError(
+            f"features are for the perceptual term of brgm, brgm-pytorch and brgm-variational, and {asked} has none: "
+            "the likelihood is all that it compares pictures by"
+        )
+    return replace(sampler, perceptual=perceptual)
 
 
 def named(words: str) -> Sampler:

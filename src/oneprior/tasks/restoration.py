@@ -30,14 +30,17 @@ from oneprior.operators.mask import Mask
 from oneprior.priors.base import NoisePrior, Prior
 from oneprior.priors.pushforward import Tilted
 from oneprior.priors.residual import ResidualPrior, Residue
+from oneprior.priors.styles import Space
+from oneprior.tasks.belief import Belief
 from oneprior.tasks.familiarity import DRAWING, doubt, quiet, strangeness
 from oneprior.tasks.measurement import Measurement, measured
-from oneprior.tasks.methods import Aim, Guide, choose, on_surface
+from oneprior.tasks.methods import Aim, Guide, choose
 from oneprior.tasks.plausible import doubt_values, doubts_of_values
 from oneprior.tasks.seen import as_found, clipped, limits, placed, smoothed
+from oneprior.tasks.shares import part_of, shares
 from oneprior.tasks.tiling import covering, event_shape_of, larger, of_tiles
 from oneprior.training.numerics import quick
-from oneprior.training.run import RESIDUAL, Run
+from oneprior.training.run import Run
 
 _P = ParamSpec("_P")
 
@@ -137,6 +140,8 @@ def restore_iter(
     batch: int | None = None,
     residual: bool = True,
     overlap: int | None = None,
+    space: Space | None = None,
+    truncation: float | None = None,
 ) -> Iterator[Restoration]:
     """Draws from p(x | y) and summarises them, the work so far again and again: for progress bars and previews.
 
@@ -161,6 +166,8 @@ def restore_iter(
         residual: whether what a run's decoder cannot say of real events is part of its law (`priors.residual`).
         overlap: entries that neighbouring tiles share, where the event is larger than the prior's; half a tile by
             default (`priors.tiled`: one data term for all tiles).
+        space: latents of a GAN's run in which the posterior is asked: z (default), w or w+ (`tasks.belief`).
+        truncation: psi of a GAN's run; 1 for none.
 
     Yields:
         The restoration of the rows that are worked on; the last one is the result, of all rows. A row's draws are the
@@ -172,19 +179,21 @@ def restore_iter(
     """
     measurement = _measurement(prior, y, operator, noise, units)
     n, rows = len(measurement), _rows(measurement, seed, rows)
+    belief = Belief(residual, overlap, space, truncation)
+    belief.check(prior)
     if isinstance(prior, Run):
         condition = prior.told(condition)
     parts: list[Restoration] = []
-    shares, behind = _shares(prior, measurement, batch, residual), 0
-    for part in shares:
-        state, given, told = None, measurement.take(part), _part_of(condition, part, n)
-        for state in _iterate(prior, given, rows.take(part), samples, (aim, method, guide), told, (residual, overlap)):
+    groups, behind = shares(prior, measurement, batch, residual), 0
+    for part in groups:
+        state, given, told = None, measurement.take(part), part_of(condition, part, n)
+        for state in _iterate(prior, given, rows.take(part), samples, (aim, method, guide), told, belief):
             yield replace(state, done=(behind + state.done * len(given)) / n)
         behind += len(given)
         if state is not None:
             parts.append(state)
     if len(parts) > 1:
-        yield _joined(parts, measurement, torch.cat(shares).argsort())
+        yield _joined(parts, measurement, torch.cat(groups).argsort())
 
 
 def _finished(states: Callable[_P, Iterator[Restoration]]) -> Callable[_P, Restoration]:
@@ -229,16 +238,16 @@ def _iterate(
     samples: int,
     choice: tuple[Aim, str | Sampler | None, Guide | None],
     condition: Mapping[str, Any] | None,
-    law: tuple[bool, int | None],
+    belief: Belief,
 ) -> Iterator[Restoration]:
-    ends, moments = None, None
-    (residual, overlap), (aim, method, guide) = law, choice
+    ends, moments, overlap = None, None, belief.overlap
+    (aim, method, guide), about = choice, dict[str, Any]()
     if isinstance(prior, Run):
         ends, moments = limits(prior, measurement), prior.moments()
         if guide is None and measurement.event_shape == prior.event_shape:
             guide = prior.guide()
-        whole = residual and not on_surface(method)
-        prior = prior.whole_prior(condition) if whole else prior.prior(condition)
+        prior, said = belief.law(prior, condition, method)
+        about |= said
     elif condition:
         raise InputError("a condition is bound when a prior is made: give the run, or run.prior(condition)")
     base = prior.base if isinstance(prior, Tilted) else prior
@@ -249,7 +258,8 @@ def _iterate(
     likelihood = seen.likelihood
     known = moments is not None and moments.event_shape == measurement.event_shape
     distance = strangeness(moments, likelihood) if known and moments is not None else None
-    about: dict[str, Any] = {} if distance is None else {"strangeness": distance}
+    if distance is not None:
+        about["strangeness"] = distance
     if measurement.event_shape != base.event_shape:
         about["tiles"] = of_tiles(measurement.event_shape, base.event_shape, overlap)
     if seen is not measurement:
@@ -351,29 +361,6 @@ def _measurement(
 
 def _rows(measurement: Measurement, seed: int, rows: Rows | None) -> Rows:
     return Rows(len(measurement), seed=seed).stream("restore") if rows is None else rows
-
-
-def _shares(prior: Prior | Tilted | Run, measurement: Measurement, batch: int | None, residual: bool) -> list[Tensor]:
-    """The rows that are worked on together, `batch` at most. A run's residual is integrated out (`Residue.serves`), and
-    an instrument that rounds replaced (`smoothed`), for one noise level at a time: a row's law does not depend on the
-    levels of the rows beside it. (Conditions that are bound to a given prior keep all rows together.)"""
-    if not len(measurement):
-        raise InputError("there is nothing to restore: the measurement has no rows")
-    if batch is not None and batch < 1:
-        raise InputError(f"batch is the number of rows worked on at once, at least 1; got {batch}")
-    level, groups = measurement.noise.noise_level, [torch.arange(len(measurement))]
-    if isinstance(prior, Run) and isinstance(level, Tensor) and level.dim() == 1:
-        own = residual and (prior.path / RESIDUAL).exists()
-        if own or measurement.operator.surrogate(float(level.max())) is not None:
-            groups = [(level.cpu() == one).nonzero().flatten() for one in level.cpu().unique()]
-    return [part for group in groups for part in group.split(batch or len(measurement))]
-
-
-def _part_of(condition: Mapping[str, Any] | None, part: Tensor, n: int) -> Mapping[str, Any] | None:
-    """The rows of a condition that belong to a batch; what is one for all stays."""
-    if condition is None:
-        return None
-    return {k: v[part] if isinstance(v, Tensor) and v.dim() and len(v) == n else v for k, v in condition.items()}
 
 
 def _joined(parts: list[Restoration], measurement: Measurement, order: Tensor) -> Restoration:

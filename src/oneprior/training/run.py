@@ -22,6 +22,7 @@ from oneprior.priors.base import Prior
 from oneprior.priors.gaussian import LowRankGaussian
 from oneprior.priors.mixture import GaussianMixturePrior
 from oneprior.priors.residual import with_residual
+from oneprior.priors.styles import Space
 from oneprior.training.card import write_card
 from oneprior.training.checkpoint import Checkpoints
 from oneprior.training.folder import (
@@ -105,15 +106,31 @@ class Run:
         """
         return self.model.prior(self.told(condition), **options)
 
-    def whole_prior(self, condition: Mapping[str, Any] | None = None) -> Prior:
+    def whole_prior(
+        self,
+        condition: Mapping[str, Any] | None = None,
+        *,
+        space: Space | None = None,
+        truncation: float | None = None,
+    ) -> Prior:
         """The law of real events that inference should believe in: `prior`, or the decoder's surface with the residual
-        that was measured around it (`priors.residual`), where the run has one."""
+        that was measured around it (`priors.residual`), where the run has one.
+
+        Args:
+            condition: as of `prior`.
+            space: of a GAN, whose residual is believed that was measured in this space (`residual_space`).
+            truncation: of a GAN.
+        """
         from oneprior.training.residual import read_residual
 
         told = self.told(condition)
-        law = read_residual(self.path, self.model.device)
-        surface = None if law is None else self.model.surface(told)
-        return self.model.prior(told) if law is None or surface is None else with_residual(surface, law)
+        options = {k: v for k, v in {"space": space, "truncation": truncation}.items() if v is not None}
+        law = read_residual(self.path, self.model.device, space)
+        if law is None or self.model.surface() is None:
+            return self.model.prior(told, **options)
+        surface = self.model.prior(told, **options) if options else self.model.surface(told)
+        assert surface is not None
+        return with_residual(surface, law)
 
     def moments(self) -> LowRankGaussian | None:
         """The Gaussian of the data that the run was trained on, where it is known."""

@@ -28,6 +28,8 @@ class Calibrate(Command):
         aim: how the method is chosen.
         method: its name instead.
         guide: a trained ppca or mixture of the same data, which lends a denoiser its covariance.
+        space: latents of a StyleGAN2 in which the posterior is asked: z by default.
+        truncation: of a gan: below 1 its pictures are drawn towards the average one.
         inside: only entries count whose standard deviation over the real events is above this share of the range;
             a constant border flatters every figure.
         features: own:FILE or inception:FILE, for a perceptual distance.
@@ -44,6 +46,8 @@ class Calibrate(Command):
     aim: Literal["fast", "best", "calibrated"] = "calibrated"
     method: str | None = None
     guide: Path | None = None
+    space: Literal["z", "w", "w+"] | None = None
+    truncation: float | None = None
     inside: float = 0.02
     features: str | None = None
     batch_size: int = 16
@@ -79,6 +83,8 @@ class Calibrate(Command):
             features=features,
             batch=self.batch_size,
             seed=self.common.seed,
+            space=self.space,
+            truncation=self.truncation,
         )
         study = screen.track(states, f"calibrate {run.family}", lambda s: s.done, lambda s: s.restoration.method)
         assert study.calibration is not None

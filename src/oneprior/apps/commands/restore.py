@@ -23,6 +23,7 @@ from oneprior.apps.restore_place import Place
 if TYPE_CHECKING:
     from oneprior.apps.restore_inputs import Intake, Item
     from oneprior.apps.restore_many import Settings
+    from oneprior.inference import Sampler
     from oneprior.tasks.methods import Guide
     from oneprior.training import Run
     from oneprior.training.parallel import Team
@@ -51,6 +52,10 @@ class Restore(Command):
         aim: how the method is chosen: quickly, for the smallest error, or for honest intervals.
         method: its name instead: closed-form, daps, moment-matching, hmc, elliptical-slice, resampling, ...
         guide: a trained ppca or mixture of the same data, which lends a denoiser its covariance; its own by default.
+        space: latents of a StyleGAN2 in which the posterior is asked: z by default, w+ for brgm.
+        truncation: of a gan: below 1 its pictures are drawn towards the average one.
+        features: the perceptual term of brgm: own:FILE, inception:FILE, or module:function of two batches of pictures
+            (LPIPS, where its weights are at hand); without it the term is left out.
         condition: name=value, such as label=3; may be repeated.
         batch_size: images worked on at once, which bounds the memory.
         fit: how a file of another size comes to the one that is needed; refused where not given.
@@ -72,6 +77,9 @@ class Restore(Command):
     aim: Literal["fast", "best", "calibrated"] = "best"
     method: str | None = None
     guide: Path | None = None
+    space: Literal["z", "w", "w+"] | None = None
+    truncation: float | None = None
+    features: str | None = None
     condition: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     batch_size: int = 64
     fit: Literal["resize", "cover", "crop", "pad"] | None = None
@@ -166,14 +174,15 @@ class Restore(Command):
     def _settings(self, run: Run) -> Settings:
         from oneprior.apps.conditions import read_conditions
         from oneprior.apps.restore_many import Settings
-        from oneprior.tasks.methods import named
+        from oneprior.tasks.belief import Belief
 
-        if self.method is not None:
-            named(self.method)  # a mistake is told before any file is read
+        Belief(space=self.space, truncation=self.truncation).check(run)  # mistakes are told before any file is read
         return Settings(
             samples=self.samples,
             aim=self.aim,
-            method=self.method,
+            method=asked_method(self.method, self.features, run),
+            space=self.space,
+            truncation=self.truncation,
             guide=lent(self.guide, run, self.run),
             told=read_conditions(self.condition, run.conditions),
             seed=self.common.seed,
@@ -217,7 +226,6 @@ class Restore(Command):
         numbers = [f"{k:04d}" for k in range(len(rows))]
         names = [item.name] if len(rows) == 1 else numbers
         figures = restored.judge(rows, names) | {"aim": self.aim}
-        figures |= {k: v for k, v in result.diagnostics.items() if isinstance(v, str)}
         written = restored.write_restoration(result, place.folder)
         told = self._told(item.name, rows, "", intake.run)
         page = restored_page.page_of_file(result, names, rows, figures, told).write(place.folder / "report.html")
@@ -301,6 +309,20 @@ def _said(figures: dict[str, Any]) -> str:
         longer = "try another --method" if figures["aim"] == "calibrated" else "--aim calibrated runs longer ones"
         said += f"\nwarning: {chains}; {longer}"
     return said
+
+
+def asked_method(method: str | None, features: str | None, run: Run) -> str | Sampler | None:
+    """The method by name, brgm with the features of its perceptual term; a mistake is told here, before any work."""
+    from oneprior.tasks.methods import looking, named
+
+    if features is not None:
+        from oneprior.evaluation.perceptual import open_perceptual
+
+        looking(method, lambda a, b: (a - b).flatten(1).mean(1))  # another method is told before the file is read
+        return looking(method, open_perceptual(features, run.event_shape))
+    if method is not None:
+        named(method)
+    return method
 
 
 def lent(guide: Path | None, run: Run, name: Path) -> Guide | None:

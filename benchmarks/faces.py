@@ -1,0 +1,212 @@
+"""Faces as far as open data allow: the 102 people of the London set restored by priors that never saw one of them.
+
+No open prior of faces can be trained from what is at hand. The London set is 102 people, and is for evaluation;
+scikit-image has 100 faces of 25 x 25. So two things are measured, on the neutral picture of each person (a neutral and
+a smiling one of the same person are no two trials), with sigma = 0.05 on [0, 1]:
+
+- 64 x 64, tiles: priors of 16 x 16 tiles of the photographs that scikit-image is installed with, grey, at three
+  scales, which know edges and textures and nothing of a face: one Gaussian (`ppca`, the exact posterior of overlapping
+  tiles), and a mixture of 20 as the denoiser that it is (`DAPS`). One photograph, the astronaut, shows a face; nobody
+  of the London set.
+- 25 x 25, in the frame of scikit-image's faces: `ppca` of those 100 faces, which is a prior of faces and too small a
+  set for one, beside tiles of 9 x 9 of the photographs.
+
+The rivals are interpolation (bicubic; through the pixels that are there; the blurred picture itself) and total
+variation with the best of its weights on squares of the photographs. Each cell is a file in runs/bench/faces.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.harness import Figure, Options, record
+from benchmarks.scores import paired
+from benchmarks.total_variation import restore_by_total_variation
+from oneprior.core import Rows
+from oneprior.evaluation import psnr
+from oneprior.inference import DAPS
+from oneprior.models.configs.ppca import PPCAConfig
+from oneprior.models.ppca import PPCA
+from oneprior.priors.base import Prior
+from oneprior.priors.diffusion.schedules import EDMSchedule
+from oneprior.priors.gaussian import LowRankGaussian
+from oneprior.priors.mixture import ClosedFormDenoiser, GaussianMixturePrior
+from oneprior.tasks import Measurement, restore, simulate
+
+TASKS = {
+    64: {"sr4": "downsample:4", "random": "mask:random:0.7:seed=0", "blur": "blur:gaussian:1.5"},
+    25: {"sr5": "downsample:5", "random": "mask:random:0.7:seed=0", "blur": "blur:gaussian:1"},
+}
+NOISE = 0.1  # on [-1, 1]
+FRAME = (42, 43, 170)
+"""Top, left and side of the square of a London picture whose eyes are where those of scikit-image's faces are."""
+PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "coffee", "rocket", "coins", "brick", "grass", "gravel")
+SCALES = (1, 2, 4)
+TILES, TUNING, DRAWS = 20_000, 24, 4
+
+
+def run(options: Options) -> None:
+    """Restore what has not been restored yet, then gather."""
+    folder = options.runs / ("bench-quick" if options.quick else "bench") / "faces"
+    folder.mkdir(parents=True, exist_ok=True)
+    for side, tasks in TASKS.items():
+        x = people(options, side)
+        for task, words in tasks.items():
+            given = simulate(x, words, NOISE, Rows(len(x), seed=11, stream=task))
+            for name, method in contenders(side, options).items():
+                path = folder / f"{name.replace(' ', '-')}-{side}-{task}.json"
+                if not path.exists():
+                    start = time.process_time()
+                    mean, said = method(given)
+                    about = {"name": name, "side": side, "task": task, "method": said}
+                    found = {"psnr": psnr(mean.double(), x.double()).tolist(), "cpu": time.process_time() - start}
+                    path.write_text(json.dumps({**about, **found}))
+                    print(f"{name} {side} {task}: {np.mean(found['psnr']):.2f} dB, {found['cpu']:.0f} s", flush=True)
+    _gather(folder, options)
+
+
+def people(options: Options, side: int) -> Tensor:
+    """The neutral picture of each person, grey, (102, 1, side, side) in [-1, 1]; by the means of pixels."""
+    from PIL import Image
+
+    with zipfile.ZipFile(options.data.parent / "faces-london" / "london_faces_256_png.zip") as archive:
+        names = sorted(name for name in archive.namelist() if name.startswith("neutral/"))
+        pictures = [Image.open(io.BytesIO(archive.read(name))).convert("L") for name in names]
+    top, left, size = FRAME if side == 25 else (0, 0, 256)
+    small = [p.resize((side, side), Image.Resampling.BOX, (left, top, left + size, top + size)) for p in pictures]
+    x = torch.from_numpy(np.stack([np.asarray(p) for p in small]))[:, None].float() / 127.5 - 1
+    return x[:4] if options.quick else x
+
+
+def squares(side: int, n: int, seed: int) -> Tensor:
+    """Squares of the photographs at three scales, half of them mirrored, (n, 1, side, side) in [-1, 1]."""
+    from skimage import color, data
+
+    rows = Rows(1, seed=seed, stream="squares")
+    pages = []
+    for name in PHOTOGRAPHS:
+        photograph = getattr(data, name)()
+        grey = color.rgb2gray(photograph) if photograph.ndim == 3 else photograph / 255
+        whole = torch.from_numpy(np.ascontiguousarray(grey))[None, None].float() * 2 - 1
+        pages += [torch.nn.functional.avg_pool2d(whole, scale) for scale in SCALES if min(grey.shape) // scale > side]
+    each = -(-n // len(pages))
+    found = []
+    for k, page in enumerate(pages):
+        place = rows.stream(f"page {k}").uniform(each, 2)[0] * torch.tensor([s - side for s in page.shape[2:]])
+        found += [page[0, :, a : a + side, b : b + side] for a, b in place.long().tolist()]
+    x = torch.stack(found)[torch.linspace(0, len(found) - 1, n).long()]
+    return torch.cat([x[::2], x[1::2].flip(-1)])
+
+
+def faces() -> Tensor:
+    """scikit-image's 100 faces, (100, 1, 25, 25) in [-1, 1]."""
+    from skimage import data
+
+    return torch.from_numpy(data.lfw_subset()[:100, None]).float() * 2 - 1
+
+
+def contenders(side: int, options: Options) -> dict[str, Callable[[Measurement], tuple[Tensor, str]]]:
+    """What restores, each a function of a measurement that gives its picture and the words of its method."""
+    tile = 16 if side == 64 else 9
+    tiles = 400 if options.quick else TILES
+
+    def by(prior: Callable[[], Prior], **settings: Any) -> Callable[[Measurement], tuple[Tensor, str]]:
+        def restored(given: Measurement) -> tuple[Tensor, str]:
+            found = restore(prior(), given, seed=5, **settings)
+            return found.mean, found.method
+
+        return restored
+
+    def variation(given: Measurement) -> tuple[Tensor, str]:
+        x = squares(side, 4 if options.quick else TUNING, seed=3)
+        told = simulate(x, given.operator, NOISE, Rows(len(x), seed=4))
+        mean, weight = restore_by_total_variation(told, given, quick=options.quick)
+        return mean, f"total variation, weight {weight:g}"
+
+    found = {
+        "interpolation": _interpolated,
+        "total variation": variation,
+        "gaussian tiles": by(lambda: LowRankGaussian.fit([squares(tile, tiles, seed=1)]), samples=1),
+        "mixture of tiles": by(
+            lambda: _mixture(squares(tile, tiles, seed=1)), samples=DRAWS, method=DAPS(steps=15, mirrored=True)
+        ),
+    }
+    if side == 25:
+        found["ppca of 100 faces"] = by(lambda: LowRankGaussian.fit([faces()]), samples=1)
+    return found
+
+
+def _mixture(x: Tensor, components: int = 20) -> ClosedFormDenoiser:
+    """A mixture of Gaussians of tiles, as the perfect denoiser of its law."""
+    from oneprior.data import array_dataset
+    from oneprior.training import TrainConfig, fit
+
+    model = PPCA(PPCAConfig(components=components, rank=32, passes=6), x.shape[1:])
+    for _ in fit(model, array_dataset(x), TrainConfig()):
+        pass
+    law = model.prior()
+    assert isinstance(law, GaussianMixturePrior)
+    return ClosedFormDenoiser(law, EDMSchedule(), law.moments())
+
+
+def _interpolated(given: Measurement) -> tuple[Tensor, str]:
+    """Bicubic where the picture is small; through the known pixels where some are missing; else the picture itself."""
+    from scipy.interpolate import griddata
+
+    y, shape = given.y, given.event_shape
+    if y.dim() == 4 and y.shape[2:] != shape[1:]:
+        size = (shape[1], shape[2])
+        return torch.nn.functional.interpolate(y, size=size, mode="bicubic", align_corners=False), "bicubic"
+    if y.dim() == 4:
+        return y, "the blurred picture itself"
+    keep = given.operator.adjoint(torch.ones(1, *given.operator.out_shape))[0, 0] > 0  # type: ignore[operator]
+    known, every = keep.nonzero().numpy(), torch.ones(shape[1:]).nonzero().numpy()
+    nearest = griddata(known, y.T.numpy(), every, "nearest").T
+    cubic = griddata(known, y.T.numpy(), every, "cubic").T
+    whole = np.where(np.isnan(cubic), nearest, cubic).reshape(-1, *shape)
+    return torch.from_numpy(whole).float().clamp(-1, 1), "cubic through the known pixels"
+
+
+def _gather(folder: Path, options: Options) -> None:
+    """One record from all cells."""
+    cells = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    found = {(cell["side"], cell["task"], cell["name"]): cell for cell in cells}
+    table, figures = [], {}
+    for cell in sorted(cells, key=lambda c: (-c["side"], c["task"], -float(np.mean(c["psnr"])))):
+        values = torch.tensor(cell["psnr"])
+        error = float(values.std() / len(values) ** 0.5)
+        names = {"size": cell["side"], "task": cell["task"], "restored by": cell["name"], "method": cell["method"]}
+        table.append({**names, "PSNR": float(values.mean()), "error": error, "CPU seconds": cell["cpu"]})
+    for side, tasks in TASKS.items():
+        for task in tasks:
+            for ours in ("gaussian tiles", "mixture of tiles", "ppca of 100 faces"):
+                for rival in ("interpolation", "total variation"):
+                    if (side, task, ours) not in found or (side, task, rival) not in found:
+                        continue
+                    gain, error = paired(found[side, task, ours]["psnr"], found[side, task, rival]["psnr"])
+                    key = f"{ours} over {rival}, {task}, {side}".replace(" ", "_").replace(",", "")
+                    goal = (">=", 2 * error) if ours == "mixture of tiles" else None
+                    figures[key] = Figure(gain, error, goal, "dB; the target is two standard errors")
+    people_count = max((len(cell["psnr"]) for cell in cells), default=0)
+    record(
+        "faces",
+        figures,
+        options,
+        table=table,
+        claim="Faces of people that no prior has seen, restored by priors of photographs' tiles; no prior of faces.",
+        n=people_count,
+        tasks=TASKS,
+        noise="0.05 on [0, 1]",
+        data="Face Research Lab London Set (DeBruine and Jones 2017, CC BY 4.0), neutral; evaluation only",
+        training=[f"skimage.data.{name}" for name in PHOTOGRAPHS],
+    )

@@ -194,7 +194,7 @@ def _train(name: str, options: Options) -> None:
     from oneprior.training import train_iter
 
     job, path = JOBS[name], folder(name, options)
-    resume = bool(job.start) and (path / "config.json").exists()
+    resume = (path / "checkpoint").exists() and not (path / "cpu.json").exists()  # it was broken off
     if not resume:
         shutil.rmtree(path, ignore_errors=True)
     settings: dict[str, Any] = {
@@ -221,7 +221,7 @@ def _train(name: str, options: Options) -> None:
     for progress in train_iter(job.family, data=_data(job.data, options), out=path, **settings):
         if marks and progress.fraction >= marks[0]:
             _snapshot(path, path.with_name(f"{name}@{round(100 * marks.pop(0))}"))
-    cost = cpu_seconds() / 60
+    cost = max(cpu_seconds(), progress.seconds if progress else 0.0) / 60  # of all its processes, where it was resumed
     figures = {
         "cpu_minutes": round(cost, 2),
         "total_cpu_minutes": round(cost + before, 2),

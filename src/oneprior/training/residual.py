@@ -12,8 +12,8 @@ A GAN with a mapping network can be restored with in the spaces w and w+ as well
 each: a style for every layer reaches far more than the generator was trained to make. So each has its own residual.
 There u is white noise behind a Gaussian, and the degrees of freedom that fitting takes are E |u|^2 at the minimum, as
 in a linear Gaussian model: directions that x does not tell stay at 0. (In z they cannot be read off so: the mapping
-network brings z to unit length, and |z| is free.) In a small trial (a StyleGAN2 of 8 x 8 digits, 128 held out) the mean square
-of what is left was 0.16 in z, 0.13 in w and 0.05 in w+, where |u|^2 was 33 of 64 numbers.
+network brings z to unit length, and |z| is free.) In a small trial (a StyleGAN2 of 8 x 8 digits, 128 held out) the
+mean square of what was left was 0.16 in z, 0.13 in w and 0.05 in w+, where |u|^2 was 33 of 64 numbers.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ format: $(STAMP)
 docs: demo
 	cp demo/pictures/restored_half.png docs/pictures/restoration.png
 	cp demo/pictures/samples.png docs/pictures/samples.png
+	cp demo/pictures/zoo_chest.png docs/pictures/zoo-chest.png
 	$(PY) -m benchmarks tables
 	$(PY) docs/make.py
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
-PAGES = ("train.md", "sample.md", "restore.md", "evaluate.md", "specifications.md", "python.md")
+PAGES = ("train.md", "sample.md", "restore.md", "evaluate.md", "specifications.md", "python.md", "zoo.md")
 PICTURES = {
     "first/panel.png": "restore-first.png",
     "volume/panel.png": "restore-volume.png",

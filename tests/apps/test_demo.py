@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from oneprior.apps import demo
+from oneprior.apps import demo, demo_zoo
 from oneprior.apps.main import run
 
 
@@ -97,3 +97,20 @@ def test_a_perfect_restoration_scores_so():
     assert score.psnr_mean > 100
     assert score.psnr_draw == pytest.approx(10 * np.log10(4 / 0.01**2), abs=1e-3)
     assert score.coverage == score.coverage_active == 1
+
+
+def test_priors_of_the_zoo_are_shown_on_events_that_they_have_not_seen(made):
+    entries = demo_zoo.chosen()
+    assert len({entry.facts.domain for entry in entries}) == len(entries) > 0
+    page = (made / "report.html").read_text(encoding="utf-8")
+    figures = json.loads((made / "result.json").read_text())["figures"]["zoo"]
+    for entry in entries:
+        assert f"zoo:{entry.name}" in page
+        assert entry.facts.licence in page
+        assert (made / f"pictures/zoo_{entry.facts.domain}.png").is_file()
+        assert 18 < figures[entry.name]["psnr_mean"] < 40
+
+
+def test_without_a_zoo_the_page_is_silent_about_it(tmp_path):
+    assert demo_zoo.chosen(tmp_path) == []
+    assert demo_zoo.sections([]) == []

@@ -295,3 +295,11 @@ def test_the_entries_of_the_package_are_whole():
             assert (Path(__file__).parents[2] / figure.source).is_file()
     assert sum(one.megabytes for one in zoo.entries()) < 100
     assert all(one.megabytes < 20 for one in zoo.entries())
+
+
+@pytest.mark.usefixtures("at_home")
+def test_an_entry_stays_as_it_was_published():
+    from oneprior.training import measure_residual
+
+    with pytest.raises(InputError, match="stays as it was published"):
+        measure_residual(load("zoo:digits-ldm"), DIGITS)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from oneprior.apps.demo_zoo import Shown
 from oneprior.core import Rows
 from oneprior.data import Dataset, array_dataset, digits, open_dataset, split
 from oneprior.evaluation import crps, interval_coverage, psnr
@@ -223,6 +224,7 @@ class Study:
         learned: how many images the priors saw.
         held_out: how many were damaged.
         seconds: wall time of everything.
+        zoo: what priors of the zoo made of their examples.
     """
 
     contenders: Sequence[Contender]
@@ -233,6 +235,7 @@ class Study:
     learned: int
     held_out: int
     seconds: float
+    zoo: Sequence[Shown] = ()
 
     @property
     def priors(self) -> list[Contender]:

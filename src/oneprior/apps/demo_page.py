@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import oneprior
-from oneprior.apps import pictures
+from oneprior.apps import demo_zoo, pictures
 from oneprior.apps.demo import PROBLEMS, Contender, Problem, Study
 from oneprior.apps.report import Cards, Command, Gallery, Heading, Picture, Report, Section, Strips, Table, Text
 
@@ -23,7 +23,8 @@ def write(study: Study, path: Path, data: Path | None) -> Path:
         f"Four priors learned {study.learned:,} {of} and then restored {study.held_out} that none of them had seen, "
         "each by the same call."
     )
-    sections: list[Section] = [_cards(study), *_drawn(study), *_restored(study), *_figures(study), *_own(data)]
+    sections: list[Section] = [_cards(study), *_drawn(study), *_restored(study), *_figures(study)]
+    sections += [*demo_zoo.sections(study.zoo), *_own(data)]
     seed = next(iter(study.runs.values())).record.train.get("seed", 0)
     foot = (
         f"OnePrior {oneprior.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads of "
@@ -42,6 +43,9 @@ def write_pictures(study: Study, folder: Path) -> list[Path]:
     for problem in PROBLEMS:
         strips = _strips(study, problem)
         written.append(pictures.stack(strips).save(folder / f"restored_{problem.key}.png"))
+    for shown in study.zoo:
+        strips = demo_zoo.strips(shown)
+        written.append(pictures.stack(strips).save(folder / f"zoo_{shown.entry.facts.domain}.png"))
     return written
 
 

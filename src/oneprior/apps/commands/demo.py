@@ -14,6 +14,7 @@ from oneprior.apps.command import Command, Mistake, Outcome, Stopped
 
 if TYPE_CHECKING:
     from oneprior.apps.demo import Contender, Score, Study
+    from oneprior.apps.demo_zoo import Shown
     from oneprior.data import Dataset
     from oneprior.tasks import Measurement, Restoration
     from oneprior.tasks.methods import Aim
@@ -83,9 +84,20 @@ class Demo(Command):
                 result = self._restored(c, runs, measurement, f"{problem.title.lower()}, {c.title}", work.aim)
                 results[problem.key, c.key] = result
                 scores[problem.key, c.key] = demo.score(result, mask)
-        return demo.Study(
-            contenders, runs, samples, results, scores, len(learned), len(held_out), time.perf_counter() - start
-        )
+        shown = self._from_the_zoo() if self.data is None else []
+        seconds = time.perf_counter() - start
+        return demo.Study(contenders, runs, samples, results, scores, len(learned), len(held_out), seconds, shown)
+
+    def _from_the_zoo(self) -> list[Shown]:
+        """Priors that come with the package, on their own held-out events."""
+        from oneprior.apps import demo_zoo
+
+        made, device = [], self.common.torch_device()
+        for entry in demo_zoo.chosen():
+            states = demo_zoo.restoration(entry, self.samples, self.common.seed, device)
+            result = screen.track(states, f"zoo:{entry.name}", lambda state: state.done, lambda state: state.method)
+            made.append(demo_zoo.Shown(entry, result))
+        return made
 
     def _trained(self, contender: Contender, data: Dataset) -> Run:
         from oneprior.apps import demo
@@ -113,6 +125,7 @@ class Demo(Command):
 
 def figures_of(study: Study) -> dict[str, Any]:
     """The figures of `result.json`."""
+    from oneprior.apps import demo_zoo
     from oneprior.apps.demo import PROBLEMS
 
     return {
@@ -125,5 +138,6 @@ def figures_of(study: Study) -> dict[str, Any]:
         "gain_over_mixture_db": {p.key: round(study.gain(p, "mixture"), 3) for p in PROBLEMS},
         "gain_over_mixture_error_db": {p.key: round(study.gain_error(p, "mixture"), 3) for p in PROBLEMS},
         "best_deep": {p.key: study.best_deep(p).key for p in PROBLEMS},
+        "zoo": demo_zoo.figures(study.zoo),
         "scores": {f"{p}/{c}": dataclasses.asdict(score) for (p, c), score in study.scores.items()},
     }

@@ -16,6 +16,7 @@ from oneprior.core.imports import user_function
 from oneprior.core.linear import conjugate_gradient, inner, norm, per_row
 from oneprior.core.precision import in_bf16, native_bf16
 from oneprior.core.rows import Rows
+from oneprior.core.still import still_weights
 from oneprior.core.units import AffineMap
 
 __all__ = [
@@ -36,5 +37,6 @@ __all__ = [
     "norm",
     "per_row",
     "replacing",
+    "still_weights",
     "user_function",
 ]

@@ -33,7 +33,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oneprior.core import IncompatiblePrior, Rows, in_bf16, native_bf16, per_row
+from oneprior.core import IncompatiblePrior, Rows, in_bf16, native_bf16, per_row, still_weights
 from oneprior.likelihoods.base import Likelihood
 from oneprior.likelihoods.gaussian import GaussianLikelihood
 from oneprior.likelihoods.measured import MeasuredLikelihood, numbers, numbers_of_level
@@ -165,7 +165,7 @@ class _Linearised:
         shake: Tensor,
         shared: _Shared | None,
     ) -> None:
-        with torch.enable_grad():
+        with torch.enable_grad(), still_weights():
             self.point = v.detach().requires_grad_()
             rough = _rough(likelihood)
             clean = rough.predict(centre + root(self.point))

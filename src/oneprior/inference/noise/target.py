@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from oneprior.core import DivergedError, IncompatiblePrior, Rows, per_row
+from oneprior.core import DivergedError, IncompatiblePrior, Rows, per_row, still_weights
 from oneprior.inference.posterior import Posterior
 from oneprior.likelihoods.base import Likelihood
 from oneprior.likelihoods.gaussian import GaussianLikelihood
@@ -171,7 +171,7 @@ class Linearisation:
 
     def __init__(self, target: Target, u: Tensor) -> None:
         self.target = target
-        with torch.enable_grad():
+        with torch.enable_grad(), still_weights():
             self.u = u.detach().requires_grad_()
             self._residual = target.residual(self.u)
             self._probe = torch.zeros_like(self._residual).requires_grad_()

@@ -22,8 +22,6 @@ from oneprior.apps.demo_zoo import Shown
 from oneprior.core import Rows
 from oneprior.data import Dataset, array_dataset, digits, open_dataset, split
 from oneprior.evaluation import crps, interval_coverage, psnr
-from oneprior.inference import DAPS, MixtureCovariance, Sampler
-from oneprior.priors.mixture import GaussianMixturePrior
 from oneprior.tasks import Measurement, Restoration, simulate
 from oneprior.tasks.methods import Aim
 from oneprior.training import Progress, Run, train_iter
@@ -39,8 +37,8 @@ class Contender:
         family: of the model.
         deep: whether it is a network.
         settings: of the training.
-        spread_of: the prior that lends the guidance its covariance, instead of the method's own choice.
         run: the prior that it restores with; itself where empty.
+        aim: in place of the demonstration's.
     """
 
     key: str
@@ -48,8 +46,8 @@ class Contender:
     family: str
     deep: bool
     settings: Mapping[str, Any] = field(default_factory=dict)
-    spread_of: str = ""
     run: str = ""
+    aim: Aim | None = None
 
     @property
     def trains(self) -> bool:
@@ -101,7 +99,7 @@ class Budget:
         held_out: images to restore.
         aim: of the restorations.
         diffusion: settings of the diffusion.
-        lend: whether it is also guided by the mixture, which is dear for large images.
+        twice: whether the diffusion is also asked for honest intervals, which is dear for large images.
     """
 
     vae_images: int
@@ -109,22 +107,18 @@ class Budget:
     held_out: int
     aim: Aim = "best"
     diffusion: Mapping[str, Any] = field(default_factory=dict)
-    lend: bool = True
+    twice: bool = True
 
 
 def budget(data: Dataset) -> Budget:
     """A few minutes' worth, by the size of the images."""
     if data.event_shape.numel() <= _TINY:
         return Budget(250_000, 200_000, 100)
-    return Budget(40_000, 30_000, 8, "fast", {"width": 32}, lend=False)
+    return Budget(40_000, 30_000, 8, "fast", {"width": 32}, twice=False)
 
 
 def contenders(work: Budget) -> tuple[Contender, ...]:
-    """The four priors, and the diffusion once more.
-
-    A guided denoiser needs the spread of the clean image given the noisy one; lent from the mixture it says which
-    mode as well as which direction (see `oneprior.inference.guidance.beliefs`).
-    """
+    """The four priors, and the diffusion once more, asked for honest intervals."""
     deep = {"held_out": 0.1, "keep": "best", "tracker": "none"}
     diffusion = {**deep, **work.diffusion, "images": work.diffusion_images, "batch_size": 256}
     known = (
@@ -133,8 +127,8 @@ def contenders(work: Budget) -> tuple[Contender, ...]:
         Contender("vae", "vae", "vae", True, {**deep, "images": work.vae_images, "batch_size": 128}),
         Contender("diffusion", "diffusion", "diffusion", True, diffusion),
     )
-    lent = Contender("lent", "diffusion + mixture", "diffusion", True, run="diffusion", spread_of="mixture")
-    return (*known, lent) if work.lend else known
+    honest = Contender("calibrated", "diffusion, calibrated", "diffusion", True, run="diffusion", aim="calibrated")
+    return (*known, honest) if work.twice else known
 
 
 @contextmanager
@@ -175,15 +169,6 @@ def damaged(problem: Problem, held_out: Dataset, seed: int) -> Measurement:
     rows = Rows(len(x), seed=seed, stream=problem.key)
     sigma = problem.sigma * held_out.units.scale
     return simulate(x, problem.operator, sigma, rows, units=held_out.units, geometry=held_out.geometry)
-
-
-def method(contender: Contender, runs: Mapping[str, Run]) -> Sampler | None:
-    """How a prior restores; None for the method that the task chooses."""
-    if not contender.spread_of:
-        return None
-    mixture = runs[contender.spread_of].prior()
-    assert isinstance(mixture, GaussianMixturePrior)
-    return DAPS(covariance=MixtureCovariance(mixture))
 
 
 def active(data: Dataset, threshold: float = 0.1, most: int = 2000) -> Tensor:

@@ -85,13 +85,13 @@ def _drawn(study: Study) -> list[Section]:
 
 
 def _restored(study: Study) -> list[Section]:
-    lent = " The last line of means is the same diffusion, guided with the mixture's covariance."
+    twice = " The last line of means is the same diffusion, asked for honest intervals (`--aim calibrated`)."
     sections: list[Section] = [
         Heading("Restored"),
         Text(
             "One call, `oneprior.restore(run, y, operator, noise)`, gives draws from p(x | y). Their mean has the "
             "smallest error; one draw looks like an image; their spread says what the measurement left open."
-            + (lent if len(study.priors) < len(study.contenders) else "")
+            + (twice if len(study.priors) < len(study.contenders) else "")
         ),
     ]
     for problem in PROBLEMS:

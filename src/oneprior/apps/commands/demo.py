@@ -115,11 +115,10 @@ class Demo(Command):
     def _restored(
         self, contender: Contender, runs: Mapping[str, Run], measurement: Measurement, name: str, aim: Aim
     ) -> Restoration:
-        from oneprior.apps import demo
         from oneprior.tasks import restore_iter
 
-        run, how = runs[contender.run or contender.key], demo.method(contender, runs)
-        states = restore_iter(run, measurement, samples=self.samples, aim=aim, method=how, seed=self.common.seed)
+        run, aim = runs[contender.run or contender.key], contender.aim or aim
+        states = restore_iter(run, measurement, samples=self.samples, aim=aim, seed=self.common.seed)
         return screen.track(states, name, lambda state: state.done, lambda state: state.method)
 
 

@@ -29,6 +29,7 @@ NAMES = (
     "posterior_bias",
     "restoration",
     "restore_speed",
+    "misfit_alarm",
     "domains",
     "volumes",
     "faces",

@@ -33,8 +33,8 @@ def restored(run, x, words="mask:left", noise=0.1, said=None, told=None):
 
 @pytest.mark.parametrize("words", ["mask:left", "downsample:2", "identity"])
 def test_familiar_events_are_not_doubted(run, words):
-    result = restored(run, TEST, words)
-    assert sum(map(bool, result.doubts)) <= 2
+    result = restored(run, X[1500:], words)
+    assert sum(map(bool, result.doubts)) <= 0.05 * 297
     assert float(result.diagnostics["misfit_draw"].mean()) == pytest.approx(1.0, abs=0.15)
     assert 0.6 < float(result.diagnostics["strangeness"].median()) < 1.5
 

@@ -100,15 +100,18 @@ def quiet(misfit: float, numbers: int, *, clipped: bool) -> str:
     return ""
 
 
-def doubt(misfit: float, distance: float, numbers: int) -> str:
+def doubt(misfit: float, distance: float, instead: str, numbers: int) -> str:
     """Why a restoration is not to be trusted, or nothing.
 
     Args:
         misfit: of the posterior mean, see `Measurement.misfit`.
         distance: T, see `strangeness`.
+        instead: what explains the measurement better, see `tasks.explanations`, or nothing.
         numbers: m, in a measurement.
     """
     remedy = "another kind of image, a misaligned one, or another operator or noise level than was said"
+    if instead:
+        return instead
     if not misfit <= most_misfit(numbers):
         return f"the measurement lies {misfit:.1f} noise deviations from what the restoration predicts: {remedy}"
     if not distance <= FOREIGN:

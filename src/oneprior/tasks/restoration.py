@@ -32,6 +32,7 @@ from oneprior.priors.pushforward import Tilted
 from oneprior.priors.residual import ResidualPrior, Residue
 from oneprior.priors.styles import Space
 from oneprior.tasks.belief import Belief
+from oneprior.tasks.explanations import better, compared, law_of
 from oneprior.tasks.familiarity import DRAWING, doubt, quiet, strangeness
 from oneprior.tasks.measurement import Measurement, measured
 from oneprior.tasks.methods import Aim, Guide, choose
@@ -61,7 +62,8 @@ class Restoration:
         done: the finished share, 0 to 1.
         diagnostics: what the method says of itself, and of each row `misfit` (`Measurement.misfit` of the mean: about 1
             or below where measurement and posterior agree), `misfit_draw` (of one draw: about 1) and, where it can be
-            had, `strangeness` (`tasks.familiarity`: about 1 for what the prior was trained on).
+            had, `strangeness` (`tasks.familiarity`: about 1 for what the prior was trained on) and `gain`, (n, k), that
+            of each of the `explanations` over what was said (`tasks.explanations`).
     """
 
     draws: Tensor
@@ -87,7 +89,9 @@ class Restoration:
         size = self.measurement.operator.out_shape.numel()
         strange = self.diagnostics.get("strangeness")
         far = [1.0] * len(fit) if strange is None else strange.tolist()
-        return [doubt(misfit, distance, size) for misfit, distance in zip(fit, far, strict=True)]
+        gain, said = self.diagnostics.get("gain"), self.diagnostics.get("explanations", ())
+        instead = [""] * len(fit) if gain is None else [better(said, row) for row in gain]
+        return [doubt(*row, size) for row in zip(fit, far, instead, strict=True)]
 
     @property
     def warnings(self) -> list[list[str]]:
@@ -183,11 +187,16 @@ def restore_iter(
     belief.check(prior)
     if isinstance(prior, Run):
         condition = prior.told(condition)
+    law = law_of(prior) if isinstance(prior, Run) else None
+    others = None if law is None else compared(law, measurement)
     parts: list[Restoration] = []
     groups, behind = shares(prior, measurement, batch, residual), 0
     for part in groups:
         state, given, told = None, measurement.take(part), part_of(condition, part, n)
         for state in _iterate(prior, given, rows.take(part), samples, (aim, method, guide), told, belief):
+            if others is not None:
+                heard = {"explanations": others.said, "gain": others.gain[part].to(state.mean.device)}
+                state = replace(state, diagnostics={**state.diagnostics, **heard})
             yield replace(state, done=(behind + state.done * len(given)) / n)
         behind += len(given)
         if state is not None:

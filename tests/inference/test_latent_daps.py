@@ -77,6 +77,27 @@ def test_behind_a_decoder_and_its_calls():
     assert draws.network_calls == 61 * 1500
 
 
+def test_large_events_are_worked_on_in_pieces_of_whole_draws(monkeypatch):
+    """A piece holds every problem once or more, so that a decoder with conditions meets its rows in their order."""
+    told = torch.tensor([0.5, 1.0, 2.0]).reshape(3, 1, 1, 1)
+    rows = []
+
+    def decode(z):
+        rows.append(len(z))
+        return z.sinh() * told[torch.arange(len(z)) % 3]
+
+    plain = evidence()
+    hidden = GaussianLikelihood(plain.y, plain.operator, plain.noise_level, through=decode)
+    posterior, found = bayes(ClosedFormDenoiser(law(), SCHEDULE), hidden), []
+    for most in (1 << 21, 7 * 12):  # of 3 problems in 12 numbers, 5 draws: 15 rows, or 6 at once
+        monkeypatch.setattr(module, "AT_ONCE", most)
+        rows.clear()
+        found.append(LatentDAPS(3)(posterior, 5, Rows(3, seed=6)))
+        assert set(rows[-3:]) == ({15} if most > 84 else {6, 3})
+    assert torch.allclose(found[0].x, found[1].x, atol=1e-4)
+    assert found[0].network_calls == found[1].network_calls
+
+
 def test_unknown_noise_is_drawn_with_the_image():
     """sigma unknown over a decade: the posterior of x from many pixels is that of the true sigma, nearly."""
     base = law()

@@ -74,7 +74,7 @@ class LatentDAPS(Sampler):
         prior = posterior.prior
         assert isinstance(prior, DenoisingPrior)
         likelihood = posterior.likelihood.repeat(draws)
-        beliefs = SampledBeliefs(prior, likelihood, self.moments, self.newton, self.products)
+        beliefs = SampledBeliefs(prior, likelihood, self.moments, self.newton, self.products, posterior.n)
         streams, tally = rows.to(prior.device).repeat(draws, mirrored=self.mirrored), Tally(posterior, draws, self.name)
         path = self.grid.path(prior.schedule, self.steps, prior.device)
         x_t, x = first_x(prior, path, streams.normal(*prior.event_shape)), None

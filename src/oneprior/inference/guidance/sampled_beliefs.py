@@ -47,6 +47,9 @@ LEAST = 1e-3
 DENSE = 1024
 """Entries of an event up to which curvature is measured once."""
 
+AT_ONCE = 1 << 21
+"""Numbers of what is measured, over all rows, of which graphs are kept at the same time: about a gigabyte."""
+
 
 class SampledBeliefs:
     """Draws of p(x0 | x_t, y) for the rows of one likelihood, in order.
@@ -57,6 +60,8 @@ class SampledBeliefs:
         moments: the Gaussian behind C; those of the prior by default, and N(0, I) where there are none.
         newton: Gauss-Newton steps of a draw, each an evaluation of the likelihood.
         products: steps of conjugate gradients in each.
+        problems: rows of the measurement, which the draws of the likelihood repeat; where it is told, the rows of large
+            events are worked on in pieces of whole draws.
 
     Raises:
         IncompatiblePrior: for evidence that is no measurement with noise.
@@ -69,6 +74,7 @@ class SampledBeliefs:
         moments: LowRankGaussian | None = None,
         newton: int = 1,
         products: int = 4,
+        problems: int = 0,
     ) -> None:
         if not isinstance(likelihood, GaussianLikelihood | MeasuredLikelihood):
             raise IncompatiblePrior(
@@ -79,7 +85,8 @@ class SampledBeliefs:
         self.likelihood: MeasuredLikelihood = likelihood
         plain = torch.zeros(prior.event_shape, device=prior.device)
         self.moments = moments or prior.moments or LowRankGaussian.standard(prior.event_shape, plain)
-        self.looked = 0
+        self.looked, size = 0, likelihood.operator.in_shape.numel()
+        self.piece = problems * max(1, AT_ONCE // (problems * size)) if problems else likelihood.rows
         dense = prior.event_shape.numel() <= DENSE
         self.curvature = _mean_curvature(self.likelihood, self.moments) if dense else None
 
@@ -99,7 +106,12 @@ class SampledBeliefs:
         shake = rows.normal(_reals(self.likelihood)).to(x_t)
         likelihood = self._gaussian(centre if last is None else last, rows)
         start = torch.zeros_like(e) if last is None else root.power(-1)(last - centre)
-        return centre + root(self._newton(likelihood, centre, root, start, e, shake))
+        self.looked += self.newton
+        parts = torch.arange(len(e), device=e.device).split(max(1, self.piece))
+        if len(parts) == 1:
+            return centre + root(self._newton(likelihood, centre, root, start, e, shake))
+        pieces = [self._newton(likelihood.take(k), centre[k], root, start[k], e[k], shake[k]) for k in parts]
+        return centre + root(torch.cat(pieces))
 
     def _newton(
         self, likelihood: MeasuredLikelihood, centre: Tensor, root: Spectral, v: Tensor, e: Tensor, shake: Tensor
@@ -109,7 +121,6 @@ class SampledBeliefs:
         least = torch.full((len(v),), torch.inf, device=v.device)
         for _ in range(self.newton):
             point = _Linearised(likelihood, centre, root, v, shake, shared)
-            self.looked += 1
             value = 0.5 * (v - e).flatten(1).square().sum(1) + 0.5 * point.residual.square().sum(1)
             worse = per_row((value > least).to(v), v).bool()
             step = point.step(e - v, self.products)

@@ -29,6 +29,13 @@ def test_a_large_network_takes_bf16_where_the_processor_has_it():
     assert not chosen(Toy(ToyConfig(hidden=64), (1, 64, 64)), precision="fp32").bf16
 
 
+def test_volumes_take_it_with_any_network():
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    assert chosen(Toy(ToyConfig(hidden=2), (1, 16, 16, 16))).bf16 == native
+    assert not chosen(Toy(ToyConfig(hidden=2), (1, 64, 64))).bf16
+    assert not chosen(Toy(ToyConfig(hidden=2), (1, 4, 4, 4))).bf16
+
+
 def test_channels_last_is_for_compiled_bf16_on_a_cpu():
     large = Toy(ToyConfig(hidden=64), (1, 64, 64))
     assert not chosen(large, precision="bf16", compile="off").channels_last

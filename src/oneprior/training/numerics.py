@@ -26,6 +26,7 @@ from oneprior.priors.diffusion.prior import DiffusionPrior
 from oneprior.training.config import DEFAULT_IMAGES, TrainConfig
 
 _LARGE = 500_000  # parameters from which bf16 pays on a CPU: conversions cost a small network more than they save
+_VOLUME = 4096  # numbers of a volume from which it does for any network: its convolutions take thrice the time in fp32
 _LONG_IMAGES, _LONG_MINUTES_GPU, _LONG_MINUTES_CPU = DEFAULT_IMAGES, 20, 60
 
 
@@ -65,7 +66,9 @@ def quick(prior: Prior) -> Prior:
 def choose_numerics(config: TrainConfig, device: torch.device, model: Model, recipes: Mapping[str, Recipe]) -> Numerics:
     """Resolves every "auto" of the settings for one device and one model."""
     once = all(recipe.compile for recipe in recipes.values())  # no double backward anywhere
-    large = device.type == "cuda" or sum(p.numel() for ps in model.players.values() for p in ps) >= _LARGE
+    weights = sum(p.numel() for ps in model.players.values() for p in ps)
+    volumes = len(model.event_shape) == 4 and model.event_shape.numel() >= _VOLUME
+    large = device.type == "cuda" or weights >= _LARGE or volumes
     bf16 = config.precision == "bf16" or (config.precision == "auto" and once and large and native_bf16(device))
     if config.compile == "auto":
         compile_it = once and _long(config, device, bf16)

@@ -139,6 +139,42 @@ def heads() -> str:
     return "\n".join(lines)
 
 
+def alarm() -> str:
+    """How often restorations of right and wrong measurements are doubted, from the committed benchmark."""
+    import json
+
+    found = json.loads((DOCS.parent / "benchmarks/results/misfit_alarm.json").read_text())
+    lines = ["| of 100 measurements are doubted | chest films | brain slices | before |", "|---|---|---|---|"]
+    for case, name in _CASES.items():
+        cells = []
+        for domain in ("chest", "brain"):
+            rows = [row for row in found["table"] if row["case"] == case and row["domain"] == domain]
+            shares = [100 * row["doubted"] for row in rows]
+            cells.append(f"{sum(shares) / len(shares):.0f} ({min(shares):.0f} to {max(shares):.0f})" if shares else "")
+        before = [100 * row["before"] for row in found["table"] if row["case"] == case]
+        lines.append(f"| {name} | {' | '.join(cells)} | {sum(before) / len(before):.0f} |")
+    return "\n".join(lines)
+
+
+_CASES = {
+    "right": "nothing is wrong",
+    "foreign": "a slice given to the prior of films, a film to that of slices",
+    "displaced by 1/4": "the body a quarter of the side from its place, on black",
+    "displaced by 1/8": "an eighth of the side",
+    "instrument off by 4": "mask, detector or kernel 4 pixels from where it was said to be",
+    "instrument off by 2": "2 pixels",
+    "instrument off by 1": "1 pixel",
+    "blur x 1/2": "a Gaussian blur half as wide as was said",
+    "blur x 2/3": "two thirds as wide",
+    "blur x 3/2": "half as wide again",
+    "blur x 2": "twice as wide",
+    "blur x 3": "three times as wide",
+    "motion for Gaussian": "a motion that was said to be a Gaussian",
+    "Gaussian for motion": "a Gaussian that was said to be a motion",
+    "motion x 1/2": "a motion half as long as was said",
+    "motion x 2": "a motion twice as long",
+    "motion turned by 45": "a motion turned by 45 degrees",
+}
 _TASKS = {"sr4": "4x smaller", "half": "left half lost", "random": "70 % lost", "blur": "blur of 1.5 pixels"}
 _SHOWN = {
     ("ppca", "best"): "`ppca`, exact",
@@ -152,6 +188,7 @@ _SHOWN = {
 TABLES = {
     "heads": heads,
     "measured": measured,
+    "alarm": alarm,
     "methods": methods_by_aim,
     "method names": methods_by_name,
     "operators": operators,

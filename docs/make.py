@@ -1,6 +1,6 @@
 """What of the documentation is made by the program: tables from the code, pictures from the tutorials' own results.
 
-    python docs/make.py tables      writes the tables of docs/restore.md anew; a test asks that they are as the code is
+    python docs/make.py tables      writes the tables of the pages anew; a test asks that they are as the code is
     python docs/make.py pictures    runs the tutorials in an empty folder, and keeps some of their pictures
 
 A table stands between two comments, `<!-- NAME: made by docs/make.py -->` and `<!-- end -->`.
@@ -20,6 +20,10 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS))
+import measured  # noqa: E402 (the tables of what benchmarks have measured, beside this file)
+
+WITH_TABLES = ("restore.md", "domains.md")
 PAGES = ("train.md", "sample.md", "restore.md", "evaluate.md", "specifications.md", "python.md", "zoo.md")
 PICTURES = {
     "first/panel.png": "restore-first.png",
@@ -102,93 +106,8 @@ def _grammar(head: str, entries, when: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def measured() -> str:
-    """PSNR and coverage of some priors and aims on four instruments, from the committed benchmark."""
-    import json
-
-    found = json.loads((DOCS.parent / "benchmarks/results/restoration.json").read_text())
-    tasks, cells = list(found["tasks"]), {(row["prior"], row["aim"], row["task"]): row for row in found["table"]}
-    lines = [
-        "| PSNR of the mean, dB | "
-        + " | ".join(_TASKS[task] for task in tasks)
-        + " | 90 % intervals hold | in tenths |"
-    ]
-    lines.append("|---" * (len(tasks) + 3) + "|")
-    for (prior, aim), name in _SHOWN.items():
-        rows = [cells[prior, aim, task] for task in tasks]
-        held = [100 * row["coverage"] for row in rows]
-        tenths = [100 * float(end) for row in rows for end in row["deciles"].split(" .. ")]
-        figures = [f"{row['PSNR of mean']:.1f}" for row in rows]
-        figures += [f"{min(values):.0f} to {max(values):.0f} %" for values in (held, tenths)]
-        lines.append(f"| {name} | " + " | ".join(figures) + " |")
-    return "\n".join(lines)
-
-
-def heads() -> str:
-    """PSNR of whole heads in 3-D, from the committed benchmark."""
-    import json
-
-    found = json.loads((DOCS.parent / "benchmarks/results/volumes.json").read_text())
-    lines = ["| | volumes | thick slices: mean | one draw | lost slab: mean | one draw |", "|---|---|---|---|---|---|"]
-    cells = {(row["prior"], row["aim"], row["task"]): row for row in found["table"]}
-    for prior, aim in dict.fromkeys((row["prior"], row["aim"]) for row in found["table"]):
-        rows = [cells.get((prior, aim, task)) for task in found["tasks"]]
-        figures = [f"{row[key]:.2f}" if row else "" for row in rows for key in ("PSNR of mean", "PSNR of a draw")]
-        name = prior if aim == "-" else f"`{prior}`, exact" if prior == "ppca" else f"`{prior}`, `{aim}`"
-        lines.append(f"| {name} | {max(row['volumes'] for row in rows if row)} | " + " | ".join(figures) + " |")
-    return "\n".join(lines)
-
-
-def alarm() -> str:
-    """How often restorations of right and wrong measurements are doubted, from the committed benchmark."""
-    import json
-
-    found = json.loads((DOCS.parent / "benchmarks/results/misfit_alarm.json").read_text())
-    lines = ["| of 100 measurements are doubted | chest films | brain slices | before |", "|---|---|---|---|"]
-    for case, name in _CASES.items():
-        cells = []
-        for domain in ("chest", "brain"):
-            rows = [row for row in found["table"] if row["case"] == case and row["domain"] == domain]
-            shares = [100 * row["doubted"] for row in rows]
-            cells.append(f"{sum(shares) / len(shares):.0f} ({min(shares):.0f} to {max(shares):.0f})" if shares else "")
-        before = [100 * row["before"] for row in found["table"] if row["case"] == case]
-        lines.append(f"| {name} | {' | '.join(cells)} | {sum(before) / len(before):.0f} |")
-    return "\n".join(lines)
-
-
-_CASES = {
-    "right": "nothing is wrong",
-    "foreign": "a slice given to the prior of films, a film to that of slices",
-    "displaced by 1/4": "the body a quarter of the side from its place, on black",
-    "displaced by 1/8": "an eighth of the side",
-    "instrument off by 4": "mask, detector or kernel 4 pixels from where it was said to be",
-    "instrument off by 2": "2 pixels",
-    "instrument off by 1": "1 pixel",
-    "blur x 1/2": "a Gaussian blur half as wide as was said",
-    "blur x 2/3": "two thirds as wide",
-    "blur x 3/2": "half as wide again",
-    "blur x 2": "twice as wide",
-    "blur x 3": "three times as wide",
-    "motion for Gaussian": "a motion that was said to be a Gaussian",
-    "Gaussian for motion": "a Gaussian that was said to be a motion",
-    "motion x 1/2": "a motion half as long as was said",
-    "motion x 2": "a motion twice as long",
-    "motion turned by 45": "a motion turned by 45 degrees",
-}
-_TASKS = {"sr4": "4x smaller", "half": "left half lost", "random": "70 % lost", "blur": "blur of 1.5 pixels"}
-_SHOWN = {
-    ("ppca", "best"): "`ppca`, exact",
-    ("mixture", "best"): "`ppca --components 10`, exact",
-    ("vae", "best"): "`vae`, `best`",
-    ("ldm", "best"): "`ldm`, `best`",
-    ("guided diffusion", "fast"): "`diffusion`, `fast`",
-    ("guided diffusion", "best"): "`diffusion`, `best`",
-    ("guided diffusion", "calibrated"): "`diffusion`, `calibrated`",
-}
 TABLES = {
-    "heads": heads,
-    "measured": measured,
-    "alarm": alarm,
+    **measured.TABLES,
     "methods": methods_by_aim,
     "method names": methods_by_name,
     "operators": operators,
@@ -291,9 +210,9 @@ def main(words: list[str]) -> None:
     if unknown := set(words) - {"tables", "pictures"}:
         sys.exit(f"docs/make.py makes tables and pictures, not {', '.join(sorted(unknown))}")
     if not words or "tables" in words:
-        path = DOCS / "restore.md"
-        path.write_text(with_tables(path.read_text()))
-        print(f"-> {path}")
+        for path in map(DOCS.joinpath, WITH_TABLES):
+            path.write_text(with_tables(path.read_text()))
+            print(f"-> {path}")
     if not words or "pictures" in words:
         pictures()
 

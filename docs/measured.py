@@ -1,0 +1,187 @@
+"""Tables of what was measured, for the pages: from benchmarks/results/*.json and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent.parent / "benchmarks/results"
+_CASES = {
+    "right": "nothing is wrong",
+    "foreign": "a slice given to the prior of films, a film to that of slices",
+    "displaced by 1/4": "the body a quarter of the side from its place, on black",
+    "displaced by 1/8": "an eighth of the side",
+    "instrument off by 4": "mask, detector or kernel 4 pixels from where it was said to be",
+    "instrument off by 2": "2 pixels",
+    "instrument off by 1": "1 pixel",
+    "blur x 1/2": "a Gaussian blur half as wide as was said",
+    "blur x 2/3": "two thirds as wide",
+    "blur x 3/2": "half as wide again",
+    "blur x 2": "twice as wide",
+    "blur x 3": "three times as wide",
+    "motion for Gaussian": "a motion that was said to be a Gaussian",
+    "Gaussian for motion": "a Gaussian that was said to be a motion",
+    "motion x 1/2": "a motion half as long as was said",
+    "motion x 2": "a motion twice as long",
+    "motion turned by 45": "a motion turned by 45 degrees",
+}
+_TASKS = {"sr4": "4x smaller", "half": "left half lost", "random": "70 % lost", "blur": "blur of 1.5 pixels"}
+_SHOWN = {
+    ("ppca", "best"): "`ppca`, exact",
+    ("mixture", "best"): "`ppca --components 10`, exact",
+    ("vae", "best"): "`vae`, `best`",
+    ("ldm", "best"): "`ldm`, `best`",
+    ("guided diffusion", "fast"): "`diffusion`, `fast`",
+    ("guided diffusion", "best"): "`diffusion`, `best`",
+    ("guided diffusion", "calibrated"): "`diffusion`, `calibrated`",
+}
+
+
+def _record(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def measured() -> str:
+    """PSNR and coverage of some priors and aims on four instruments, from the committed benchmark."""
+    found = _record("restoration")
+    tasks, cells = list(found["tasks"]), {(row["prior"], row["aim"], row["task"]): row for row in found["table"]}
+    lines = [
+        "| PSNR of the mean, dB | "
+        + " | ".join(_TASKS[task] for task in tasks)
+        + " | 90 % intervals hold | in tenths |"
+    ]
+    lines.append("|---" * (len(tasks) + 3) + "|")
+    for (prior, aim), name in _SHOWN.items():
+        rows = [cells[prior, aim, task] for task in tasks]
+        held = [100 * row["coverage"] for row in rows]
+        tenths = [100 * float(end) for row in rows for end in row["deciles"].split(" .. ")]
+        figures = [f"{row['PSNR of mean']:.1f}" for row in rows]
+        figures += [f"{min(values):.0f} to {max(values):.0f} %" for values in (held, tenths)]
+        lines.append(f"| {name} | " + " | ".join(figures) + " |")
+    return "\n".join(lines)
+
+
+def heads() -> str:
+    """PSNR of whole heads in 3-D, from the committed benchmark."""
+    if not (RESULTS / "volumes.json").exists():
+        return "Not measured yet: `python -m benchmarks volumes`."
+    found = _record("volumes")
+    lines = ["| | volumes | thick slices: mean | one draw | lost slab: mean | one draw |", "|---|---|---|---|---|---|"]
+    cells = {(row["prior"], row["aim"], row["task"]): row for row in found["table"]}
+    for prior, aim in dict.fromkeys((row["prior"], row["aim"]) for row in found["table"]):
+        rows = [cells.get((prior, aim, task)) for task in found["tasks"]]
+        figures = [f"{row[key]:.2f}" if row else "" for row in rows for key in ("PSNR of mean", "PSNR of a draw")]
+        name = prior if aim == "-" else f"`{prior}`, exact" if prior == "ppca" else f"`{prior}`, `{aim}`"
+        lines.append(f"| {name} | {max(row['volumes'] for row in rows if row)} | " + " | ".join(figures) + " |")
+    return "\n".join(lines)
+
+
+def alarm() -> str:
+    """How often restorations of right and wrong measurements are doubted, from the committed benchmark."""
+    found = _record("misfit_alarm")
+    lines = ["| of 100 measurements are doubted | chest films | brain slices | before |", "|---|---|---|---|"]
+    for case, name in _CASES.items():
+        cells = []
+        for domain in ("chest", "brain"):
+            rows = [row for row in found["table"] if row["case"] == case and row["domain"] == domain]
+            shares = [100 * row["doubted"] for row in rows]
+            cells.append(f"{sum(shares) / len(shares):.0f} ({min(shares):.0f} to {max(shares):.0f})" if shares else "")
+        before = [100 * row["before"] for row in found["table"] if row["case"] == case]
+        lines.append(f"| {name} | {' | '.join(cells)} | {sum(before) / len(before):.0f} |")
+    return "\n".join(lines)
+
+
+_DOMAIN_TASKS = {
+    "sr4": "4x smaller",
+    "sr8": "8x smaller",
+    "box": "box lost",
+    "random": "70 % lost",
+    "gaussian": "Gaussian blur",
+    "motion": "motion blur",
+    "mri4": "MRI, 1 of 4",
+    "mri8": "MRI, 1 of 8",
+    "ct": "CT, 12 views",
+}
+_ROWS = {
+    ("simple", "best"): "bicubic, or zeros",
+    ("total variation", "best"): "total variation",
+    ("ppca", "best"): "`ppca`, exact",
+    ("mixture", "best"): "`ppca --components 10`, exact",
+    ("brgm", "-"): "BRGM as published, on the GAN",
+    ("brgm pytorch", "-"): "BRGM, the PyTorch program",
+    ("gan", "best"): "the same `gan`, `best`",
+    ("gan in w", "best"): "the same `gan`, `best`, in w",
+    ("ldm", "best"): "`ldm`, `best`",
+    ("diffusion", "fast"): "`diffusion`, `fast`",
+    ("diffusion", "best"): "`diffusion`, `best`",
+    ("diffusion", "calibrated"): "`diffusion`, `calibrated`",
+}
+_NONE = "Not measured yet: `python -m benchmarks domains`."
+
+
+def domain(which: str, column: str) -> str:
+    """One quantity of every contender on every task of a domain.
+
+    Args:
+        which: chest or brain.
+        column: of the record's table.
+    """
+    if not (RESULTS / "domains.json").exists():
+        return _NONE
+    found = _record("domains")
+    tasks = list(found["tasks"][which])
+    cells = {(r["prior"], r["aim"], r["task"]): r for r in found["table"] if r["domain"] == which}
+    lines = ["| | " + " | ".join(_DOMAIN_TASKS[task] for task in tasks) + " |", "|---" * (len(tasks) + 1) + "|"]
+    for (prior, aim), name in _ROWS.items():
+        rows = [cells.get((prior, aim, task)) or cells.get((prior, "-", task)) for task in tasks]
+        shown = ["" if row is None or row[column] is None else _short(row[column]) for row in rows]
+        if any(shown):
+            lines.append(f"| {name} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
+def ranks() -> str:
+    """The guided methods with their published settings on the diffusion, beside what was printed of faces."""
+    if not (RESULTS / "domains.json").exists():
+        return _NONE
+    rows = [row for row in _record("domains")["ranks"] if "calls" in row]
+    tasks = [task for task in _DOMAIN_TASKS if any(task in row for row in rows)]
+    if not rows:
+        return _NONE
+    head = [f"{_DOMAIN_TASKS[task]}" for task in tasks]
+    lines = ["| | | " + " | ".join(head) + " | calls | s an image |", "|---" * (len(tasks) + 4) + "|"]
+    for row in rows:
+        shown = [_beside(row, task) for task in tasks]
+        lines.append(
+            f"| {row['domain']} | `{row['method']}` | {' | '.join(shown)} | {row['calls']:.0f} | {row['seconds']:.2g} |"
+        )
+    return "\n".join(lines)
+
+
+def _beside(row: dict[str, Any], task: str) -> str:
+    """Ours, and in brackets what was printed of FFHQ 256."""
+    if task not in row:
+        return ""
+    printed = row.get(f"{task}, FFHQ")
+    return f"{row[task]:.1f}" + (f" ({printed:.1f})" if printed else "")
+
+
+def _short(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value).replace(" .. ", " to ")
+    return f"{value:.1f}" if value >= 5 else f"{value:.3f}"
+
+
+TABLES = {
+    "measured": measured,
+    "alarm": alarm,
+    "heads": heads,
+    "films": lambda: domain("chest", "PSNR of mean"),
+    "slices": lambda: domain("brain", "PSNR of mean"),
+    "films perceived": lambda: domain("chest", "perceptual"),
+    "slices perceived": lambda: domain("brain", "perceptual"),
+    "films held": lambda: domain("chest", "deciles"),
+    "slices held": lambda: domain("brain", "deciles"),
+    "ranks": ranks,
+}

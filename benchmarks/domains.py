@@ -39,7 +39,6 @@ from benchmarks.train import trained
 from oneprior.core import Rows
 from oneprior.inference import Sampler
 from oneprior.inference.noise.brgm import BRGM, BRGMVariational
-from oneprior.operators.base import LinearOperator
 from oneprior.tasks import Measurement, Restoration, restore, simulate
 from oneprior.training import Run, load
 
@@ -206,7 +205,7 @@ def _classical(
     assert given.truth is not None
     x = run.units.to_model(given.truth.double())
     if contender.name == "simple":
-        mean, said = _filled(given), "bicubic, or zeros where nothing was measured"
+        mean, said = _filled(given, run), "bicubic, or the least-squares solution that knows no prior"
     else:
         tuning = domain(which, options).tune[: 8 if options.quick else 50]
         told = simulate(tuning, TASKS[which][task], SIGMA, Rows(len(tuning), seed=3), units=run.units)
@@ -216,16 +215,14 @@ def _classical(
     return {**figures, "method": said, "seconds": time.perf_counter() - start}
 
 
-def _filled(given: Measurement) -> Tensor:
-    """A small picture enlarged by bicubic interpolation, anything else by the least-squares solution of least norm."""
-    operator = given.likelihood.linear_operator  # type: ignore[attr-defined]
-    assert isinstance(operator, LinearOperator)
-    y = given.likelihood.y  # type: ignore[attr-defined]
-    if y.dim() == 4 and y.shape[-1] < operator.in_shape[-1] and not y.is_complex():
-        x = torch.nn.functional.interpolate(y, tuple(operator.in_shape[1:]), mode="bicubic", align_corners=False)
+def _filled(given: Measurement, run: Run) -> Tensor:
+    """A small picture enlarged by bicubic interpolation, anything else by what knows no prior (`baseline`)."""
+    y, size = given.y, given.operator.in_shape[1:]
+    if y.dim() == 4 and y.shape[-1] < size[-1] and not y.is_complex():
+        x = torch.nn.functional.interpolate(y.double(), tuple(size), mode="bicubic", align_corners=False)
     else:
-        x = operator.pinv(y)
-    return x.double().clamp(-1, 1)
+        x = given.baseline().double()
+    return run.units.to_model(x).clamp(-1, 1)
 
 
 def _prior_draws(which: str, options: Options) -> None:

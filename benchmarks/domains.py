@@ -205,7 +205,7 @@ def _classical(
     assert given.truth is not None
     x = run.units.to_model(given.truth.double())
     if contender.name == "simple":
-        mean, said = _filled(given, run), "bicubic, or the least-squares solution that knows no prior"
+        mean, said = _filled(given, run), "bicubic, the blurred picture, or least squares"
     else:
         tuning = domain(which, options).tune[: 8 if options.quick else 50]
         told = simulate(tuning, TASKS[which][task], SIGMA, Rows(len(tuning), seed=3), units=run.units)
@@ -216,10 +216,12 @@ def _classical(
 
 
 def _filled(given: Measurement, run: Run) -> Tensor:
-    """A small picture enlarged by bicubic interpolation, anything else by what knows no prior (`baseline`)."""
-    y, size = given.y, given.operator.in_shape[1:]
-    if y.dim() == 4 and y.shape[-1] < size[-1] and not y.is_complex():
-        x = torch.nn.functional.interpolate(y.double(), tuple(size), mode="bicubic", align_corners=False)
+    """A small picture enlarged by bicubic interpolation, a blurred one as it is, else what knows no prior."""
+    y, size = given.y, tuple(given.operator.in_shape[1:])
+    if tuple(y.shape[2:]) == size and not y.is_complex():
+        x = y.double()
+    elif y.dim() == 4 and y.shape[-1] < size[-1] and not y.is_complex():
+        x = torch.nn.functional.interpolate(y.double(), size, mode="bicubic", align_corners=False)
     else:
         x = given.baseline().double()
     return run.units.to_model(x).clamp(-1, 1)

@@ -13,7 +13,7 @@ from oneprior.evaluation import psnr
 from oneprior.operators.spectral_norm import largest_singular_value
 from oneprior.tasks import Measurement
 
-WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+WEIGHTS = (0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
 def restore_by_total_variation(tuning: Measurement, given: Measurement, quick: bool = False) -> tuple[Tensor, float]:

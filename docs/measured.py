@@ -104,7 +104,7 @@ _DOMAIN_TASKS = {
     "ct": "CT, 12 views",
 }
 _ROWS = {
-    ("simple", "best"): "bicubic, or least squares",
+    ("simple", "best"): "bicubic, as it is, or least squares",
     ("total variation", "best"): "total variation",
     ("ppca", "best"): "`ppca`, exact",
     ("mixture", "best"): "`ppca --components 10`, exact",

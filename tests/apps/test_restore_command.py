@@ -347,7 +347,7 @@ def test_a_foreign_picture_is_not_shown_in_silence(trained, tmp_path, capsys):
     assert run(["restore", str(trained), "--input", str(tmp_path / "noise.png"), *words]) == 0
     said = capsys.readouterr().out
     assert "warning: the measurement" in said
-    assert "another kind of image, a misaligned one" in said
+    assert "far more likely if it shows another kind of image" in said
     assert "do not trust this picture" in said
     page = (tmp_path / "out" / "report.html").read_text()
     assert 'class="notice"' in page

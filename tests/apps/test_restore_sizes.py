@@ -77,8 +77,17 @@ def test_what_was_warned_of_is_on_the_page_and_in_the_record(runs, tmp_path):
     assert "is more than any value" in noise
     page = (tmp_path / "out" / "report.html").read_text()
     assert "hardly touch the range" in page
-    assert "not for sure; see what to mind, above" in page
     assert "noise: fits the prior" not in page
+    assert "far more likely if it shows another kind of image" in page
+
+
+def test_a_warning_without_a_doubt_leaves_the_verdict_open(runs, tmp_path):
+    np.save(tmp_path / "y.npy", DIGITS[1000].reshape(2, 4, 2, 4).mean((1, 3)).round())
+    words = asked(runs, "mixture", tmp_path / "y.npy", "downsample:4", tmp_path / "out", "--noise", "0.2")
+    with pytest.warns(UserWarning, match="less than the rounding"):
+        assert run(words) == 0
+    assert not figures(tmp_path / "out")["doubtful"]
+    assert "not for sure; see what to mind, above" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_noise_stated_much_too_large_is_noted(runs, tmp_path, capsys):

@@ -134,7 +134,7 @@ def better(said: Sequence[str], gain: Tensor) -> str:
     best = int(gain.argmax())
     if float(gain[best]) <= DECISIVE:
         return ""
-    return f"the measurement is e^{float(gain[best]):.0f} times as likely if {said[best]}"
+    return f"the measurement is far more likely if {said[best]} (a Bayes factor of e^{float(gain[best]):.0f})"
 
 
 def other_explanations(operator: LinearOperator) -> list[Explanation]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from benchmarks.domain_sets import NAMES
 from benchmarks.domains import AIMS, CLASSICAL, DEEP, EXACT, GUIDED, TASKS, cells
 from benchmarks.harness import Figure, Options, record
-from benchmarks.scores import paired
+from benchmarks.scores import paired, row_of
 
 Cell = Mapping[str, Any]
 PUBLISHED = {
@@ -184,10 +182,6 @@ def _place(cell: Cell) -> tuple[int, int, str, int]:
 
 
 def _row(cell: Cell) -> dict[str, Any]:
-    def mean(key: str) -> float | None:
-        return sum(cell[key]) / len(cell[key]) if key in cell else None
-
-    values, spread = torch.tensor(cell["psnr_mean"]), cell.get("deciles")
     return {
         "domain": cell["domain"],
         "task": cell["task"],
@@ -195,15 +189,6 @@ def _row(cell: Cell) -> dict[str, Any]:
         "aim": cell["aim"],
         "events": len(cell["index"]),
         "draws": cell["draws"],
-        "method": cell["method"],
-        "PSNR of mean": mean("psnr_mean"),
-        "error": float(values.std() / max(1, len(values) - 1) ** 0.5),
-        "PSNR of a draw": mean("psnr_draw"),
-        "perceptual": mean("perceptual_draw"),
-        "CRPS": mean("crps"),
-        "coverage": cell.get("coverage"),
-        "deciles": f"{min(spread):.2f} .. {max(spread):.2f}" if spread else None,
-        "calls": cell.get("network_calls_per_draw"),
-        "seconds": cell["seconds"],
+        **row_of(cell),
         "doubted": cell.get("doubted"),
     }

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import Figure, Options, fashion, feature_network, record
-from benchmarks.scores import of_pictures, paired, score
+from benchmarks.scores import of_pictures, paired, row_of, score
 from benchmarks.total_variation import restore_by_total_variation
 from benchmarks.train import trained
 from oneprior.core import Rows
@@ -228,7 +228,10 @@ def gather(options: Options) -> None:
     cells = list(_cells(options))
     order = {name: k for k, name in enumerate((*EXACT, "total variation", *DEEP))}
     cells.sort(key=lambda c: (list(TASKS).index(c["task"]), order.get(c["name"], 99), c["name"], _aim(c["aim"])))
-    table = [_row(cell) for cell in cells]
+    table = [
+        {"task": c["task"], "prior": c["name"], "aim": c["aim"], "images": len(c["psnr_mean"]), **row_of(c)}
+        for c in cells
+    ]
     figures: dict[str, Figure] = {}
     best = _best_family(cells)
     for task in TASKS:
@@ -263,30 +266,6 @@ def gather(options: Options) -> None:
 
 def _aim(aim: str) -> int:
     return AIMS.index(aim) if aim in AIMS else 9
-
-
-def _row(cell: Mapping[str, Any]) -> dict[str, Any]:
-    def mean(key: str) -> float | None:
-        return sum(cell[key]) / len(cell[key]) if key in cell else None
-
-    values = torch.tensor(cell["psnr_mean"])
-    spread = cell.get("deciles")
-    return {
-        "task": cell["task"],
-        "prior": cell["name"],
-        "aim": cell["aim"],
-        "images": len(cell["psnr_mean"]),
-        "method": cell["method"],
-        "PSNR of mean": mean("psnr_mean"),
-        "error": float(values.std() / len(values) ** 0.5),
-        "PSNR of a draw": mean("psnr_draw"),
-        "perceptual": mean("perceptual_draw"),
-        "CRPS": mean("crps"),
-        "coverage": cell.get("coverage"),
-        "deciles": f"{min(spread):.2f} .. {max(spread):.2f}" if spread else None,
-        "calls": cell.get("network_calls_per_draw"),
-        "seconds": cell["seconds"],
-    }
 
 
 def _best_family(cells: list[dict[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -93,3 +94,24 @@ def paired(a: list[float], b: list[float]) -> tuple[float, float]:
     """Mean and standard error of a - b over events."""
     gap = torch.tensor(a, dtype=torch.float64) - torch.tensor(b, dtype=torch.float64)
     return float(gap.mean()), float(gap.std() / len(gap) ** 0.5)
+
+
+def row_of(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """What a table tells of a cell: means over its events, and the standard error of the first."""
+
+    def mean(key: str) -> float | None:
+        return sum(cell[key]) / len(cell[key]) if key in cell else None
+
+    values, spread = torch.tensor(cell["psnr_mean"]), cell.get("deciles")
+    return {
+        "method": cell["method"],
+        "PSNR of mean": mean("psnr_mean"),
+        "error": float(values.std() / len(values) ** 0.5),
+        "PSNR of a draw": mean("psnr_draw"),
+        "perceptual": mean("perceptual_draw"),
+        "CRPS": mean("crps"),
+        "coverage": cell.get("coverage"),
+        "deciles": f"{min(spread):.2f} .. {max(spread):.2f}" if spread else None,
+        "calls": cell.get("network_calls_per_draw"),
+        "seconds": cell["seconds"],
+    }

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from digits_of_a_zoo import FACTS
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -15,20 +16,9 @@ import oneprior
 from oneprior.apps.main import run
 from oneprior.data import array_dataset
 from oneprior.training import load, publish, zoo
-from oneprior.training.zoo import Facts, Figure
+from oneprior.training.zoo import Figure
 
 PIXELS = (torch.from_numpy(load_digits().images) * 255 / 16).round().to(torch.uint8)[:, None]
-FACTS = Facts(
-    title="handwritten digits",
-    domain="digits",
-    data="scikit-learn's digits",
-    licence="CC-BY-SA-4.0",
-    credit="E. Alpaydin, C. Kaynak",
-    source="archive.ics.uci.edu/dataset/80",
-    citation="Alpaydin and Kaynak 1998",
-    prepared="grey levels to 0 .. 255",
-    leaves_out="letters",
-)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from digits_of_a_zoo import FACTS
 from safetensors import safe_open
 from sklearn.datasets import load_digits
 
@@ -15,21 +16,10 @@ from oneprior.data import array_dataset
 from oneprior.training import load, publish, zoo
 from oneprior.training.publication import difference, get, half
 from oneprior.training.recipe import recipe_of, train_again, with_budget
-from oneprior.training.zoo import Entry, Facts, Figure, Recipe
+from oneprior.training.zoo import Entry, Figure, Recipe
 
 X = torch.from_numpy(load_digits().images).float()[:, None] / 8 - 1
 DIGITS = array_dataset(((X[:600] + 1) * 127.5).round().to(torch.uint8), layout="nchw")
-FACTS = Facts(
-    title="handwritten digits, 8 x 8",
-    domain="digits",
-    data="scikit-learn's digits",
-    licence="CC-BY-SA-4.0",
-    credit="E. Alpaydin, C. Kaynak",
-    source="https://archive.ics.uci.edu/dataset/80",
-    citation="Alpaydin and Kaynak 1998",
-    prepared="grey levels to 0 .. 255",
-    leaves_out="letters",
-)
 QUIET = {"tracker": "none", "preview_every": 0}
 
 

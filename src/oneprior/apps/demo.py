@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oneprior.apps.demo_zoo import Shown
+from oneprior.apps.demo_zoo import Shown, psnr_of_mean
 from oneprior.core import Rows
 from oneprior.data import Dataset, array_dataset, digits, open_dataset, split
 from oneprior.evaluation import crps, interval_coverage, psnr
@@ -239,12 +239,5 @@ class Study:
 
     def gain_error(self, problem: Problem, over: str = "ppca") -> float:
         """The standard error of `gain`, paired by image."""
-        best, rival = (self._psnr(problem, key) for key in (self.best_deep(problem).key, over))
+        best, rival = (psnr_of_mean(self.results[problem.key, key]) for key in (self.best_deep(problem).key, over))
         return float((best - rival).std() / len(best) ** 0.5)
-
-    def _psnr(self, problem: Problem, key: str) -> Tensor:
-        """PSNR of the posterior mean of each image, (n,)."""
-        result = self.results[problem.key, key]
-        truth, to_model = result.measurement.truth, result.units.to_model
-        assert truth is not None
-        return psnr(to_model(result.mean.double().cpu()), to_model(truth.double().cpu()))

@@ -68,7 +68,7 @@ def sections(shown: Sequence[Shown]) -> list[Section]:
         ),
     ]
     for one in shown:
-        facts, decibels = one.entry.facts, float(_psnr(one.result).mean())
+        facts, decibels = one.entry.facts, float(psnr_of_mean(one.result).mean())
         caption = (
             f"`{PREFIX}{one.entry.name}`, {facts.data} ({facts.licence}; {facts.credit}): {one.result.method}, "
             f"{one.result.seconds:.1f} s for {len(one.result.mean)} events; PSNR of the mean {decibels:.1f} dB."
@@ -112,13 +112,13 @@ def strips(shown: Shown) -> list[tuple[str, pictures.Picture]]:
 def figures(shown: Sequence[Shown]) -> dict[str, dict[str, float | str]]:
     """What `result.json` keeps: PSNR of the mean of each entry, in decibels."""
     return {
-        one.entry.name: {"psnr_mean": round(float(_psnr(one.result).mean()), 3), "method": one.result.method}
+        one.entry.name: {"psnr_mean": round(float(psnr_of_mean(one.result).mean()), 3), "method": one.result.method}
         for one in shown
     }
 
 
-def _psnr(result: Restoration) -> Tensor:
-    """Of each mean on the scale of [-1, 1], (n,)."""
+def psnr_of_mean(result: Restoration) -> Tensor:
+    """PSNR of the mean of each event whose truth is known, on the scale of [-1, 1], in decibels, (n,)."""
     to_model, truth = result.units.to_model, result.measurement.truth
     assert truth is not None
     return psnr(to_model(result.mean.double().cpu()), to_model(truth.double().cpu()))

@@ -100,7 +100,7 @@ class Train(Command):
         try:
             last = screen.track(self._states(), f"train {self.family}", lambda p: p.fraction, words)
         except KeyboardInterrupt:
-            raise Stopped(self._saved()) from None
+            raise Stopped(left_behind(self.out)) from None
         if not screen.is_main_process():
             return Outcome()
         run = load(self.out)
@@ -130,11 +130,6 @@ class Train(Command):
             seed=self.common.seed,
             **changed(self.training, self.given),
         )
-
-    def _saved(self) -> str:
-        if (self.out / "checkpoint").is_dir():
-            return f"stopped; {self.out} holds a checkpoint: the same command with --resume goes on from it"
-        return f"stopped before the first checkpoint; nothing of {self.out} can be resumed"
 
 
 def train_command(typed: Sequence[str]) -> tuple[type[Train], str, list[str]]:
@@ -235,3 +230,10 @@ def words(progress: Progress) -> str:
     """The newest losses, briefly."""
     losses = [f"{name} {value:.4g}" for name, value in progress.losses.items() if not name.startswith("metric/")]
     return f"{progress.images:,} images  {'  '.join(losses[:3])}"
+
+
+def left_behind(out: Path) -> str:
+    """What a training that was stopped has left of its run."""
+    if (out / "checkpoint").is_dir():
+        return f"stopped; {out} holds a checkpoint: the same command with --resume goes on from it"
+    return f"stopped before the first checkpoint; nothing of {out} can be resumed"

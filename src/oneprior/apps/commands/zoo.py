@@ -106,7 +106,7 @@ class Train(Command):
     resume: bool = False
 
     def execute(self) -> Outcome:
-        from oneprior.apps.commands.train import words
+        from oneprior.apps.commands.train import left_behind, words
         from oneprior.training import load
         from oneprior.training.zoo import entry
 
@@ -114,9 +114,7 @@ class Train(Command):
         try:
             last = screen.track(self._states(known), f"train {known.name}", lambda p: p.fraction, words)
         except KeyboardInterrupt:
-            there = (self.out / "checkpoint").is_dir()
-            again = f"{self.out} holds a checkpoint: the same command with --resume goes on from it"
-            raise Stopped("stopped; " + (again if there else "before the first checkpoint, nothing is saved")) from None
+            raise Stopped(left_behind(self.out)) from None
         if not screen.is_main_process():
             return Outcome()
         run = load(self.out)

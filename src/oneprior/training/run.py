@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,11 @@ class Run:
         return law if isinstance(law, LowRankGaussian) else read_moments(self.path, self.model.device)
 
     def guide(self) -> LowRankGaussian | GaussianMixturePrior | None:
-        """The law of the data that lends the run's denoiser its covariance, where the run keeps one."""
+        """The law of the data that lends the run's denoiser its covariance, where the run keeps one; read once."""
+        return self._guide
+
+    @cached_property
+    def _guide(self) -> LowRankGaussian | GaussianMixturePrior | None:
         if not (self.path / GUIDE / CONFIG).exists():
             return None
         law = load(self.path / GUIDE, self.model.device).prior()

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from oneprior.core import in_bf16, still_weights
+from oneprior.core.still import fixed_conv2d, fixed_conv_transpose2d
 
 CASES = {
     "1-D": (nn.Conv1d(3, 4, 3, padding=1), (2, 3, 9)),
@@ -98,3 +99,45 @@ def test_weights_that_are_computed_keep_their_gradient():
     with still_weights():
         (slope,) = torch.autograd.grad(F.conv2d(x, s.reshape(1, 1, 1, 1) * torch.ones(1, 1, 1, 1)).sum(), s)
     assert slope == 36
+
+
+@pytest.mark.parametrize(("stride", "padding"), [(1, 1), (2, 1), (1, 2)])
+def test_a_fixed_filter_is_a_convolution_of_each_channel(stride, padding):
+    torch.manual_seed(0)
+    x, kernel = torch.randn(2, 3, 7, 8).double(), torch.randn(4, 4).double()
+    each = kernel.expand(3, 1, -1, -1)
+    y = fixed_conv2d(x, kernel, stride=stride, padding=padding)
+    torch.testing.assert_close(y, F.conv2d(x, each, stride=stride, padding=padding, groups=3))
+    z = fixed_conv_transpose2d(x, kernel, stride=stride, padding=padding)
+    torch.testing.assert_close(z, F.conv_transpose2d(x, each, stride=stride, padding=padding, groups=3))
+
+
+@pytest.mark.parametrize("function", [fixed_conv2d, fixed_conv_transpose2d])
+def test_a_fixed_filter_has_second_derivatives_and_none_for_itself(function):
+    torch.manual_seed(0)
+    kernel = torch.randn(4, 4).double()
+    x = torch.randn(1, 2, 5, 6).double().requires_grad_()
+
+    def f(x):
+        return function(x.square(), kernel, stride=2, padding=1)
+
+    assert torch.autograd.gradcheck(f, x)
+    assert torch.autograd.gradgradcheck(f, x)
+    calls = Counter()
+    with calls:
+        (gradient,) = torch.autograd.grad(f(x).square().sum(), x, create_graph=True)
+        gradient.square().sum().backward()
+    assert calls.weights == 0
+
+
+class Counter(TorchDispatchMode):
+    """Counts gradients for weights of convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.convolution_backward.default:
+            self.weights += bool(args[-1][1])
+        return func(*args, **(kwargs or {}))

@@ -383,3 +383,13 @@ def test_the_published_size_of_r3gan():
     with torch.device("meta"):
         model = GAN(GANConfig.r3gan_cifar10(), (3, 32, 32))
     assert 19e6 < sum(p.numel() for p in model.generator.parameters()) < 22e6
+
+
+def test_stylegan2_learns_in_bf16_too():
+    model = small("stylegan2", path_length=2.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for player in ("critic", "generator"):
+            losses = model(Batch(Rows(8).normal(*model.event_shape)), player, Rows(8, seed=1))
+            assert all(bool(v.isfinite().all()) for v in losses.values())
+    assert model.mapping.w_avg.dtype == torch.float32
+    assert bool((model.mapping.w_avg != 0).any())

@@ -107,6 +107,29 @@ def test_any_size_of_picture(shape):
     assert 0.05 < float(x.detach().std()) < 20
 
 
+@pytest.mark.parametrize(("shape", "patch"), [((1, 32, 32), 2), ((3, 17, 30), 4), ((2, 9, 8), 2)])
+def test_the_finest_level_works_on_patches(shape, patch):
+    sizes = {"width": 4, "max_width": 8, "patch": patch}
+    generator, critic = StyleGenerator(shape, latent=8, style=8, **sizes), StyleCritic(shape, **sizes)
+    assert generator.synthesis.noise_shapes[-1] == critic.grids[0]
+    assert critic.grids[0][0] >= -(-shape[1] // patch) > critic.grids[0][0] // 2
+    plain = generator(Rows(1).normal(8), Given())
+    assert plain.shape == (1, *shape)
+    assert critic(plain, Given()).shape == (1,)
+
+
+def test_patches_of_a_picture_reach_the_critic_as_channels():
+    critic = StyleCritic((1, 8, 8), width=4, patch=2)
+    x = Rows(2).normal(1, 8, 8).requires_grad_()
+    seen = []
+    critic.fromrgb.register_forward_hook(lambda module, given, out: seen.append(given[0]))
+    critic(x, Given())
+    assert seen[0].shape == (2, 4, 4, 4)
+    torch.testing.assert_close(seen[0][:, :, 1, 2].sort(1)[0], x[:, 0, 2:4, 4:6].flatten(1).sort(1)[0])
+    with pytest.raises(ShapeError, match="height >= 7"):
+        StyleCritic((1, 6, 8), patch=2)
+
+
 def test_grids():
     assert style_grids((28, 28)) == [(4, 4), (8, 8), (16, 16), (32, 32)]
     assert style_grids((80, 96)) == [(5, 6), (10, 12), (20, 24), (40, 48), (80, 96)]

@@ -42,6 +42,32 @@ def still_weights() -> TorchFunctionMode:
     return _StillWeights()
 
 
+def fixed_conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
+    """Each channel convolved by a filter that is never learned; its gradients are for x alone.
+
+    Args:
+        x: (n, channels, h, w).
+        weight: one filter for all channels, (kh, kw).
+        stride: of the result.
+        padding: of zeros.
+    """
+    channels = x.shape[1]
+    settings = ([stride] * 2, [padding] * 2, [1, 1], channels)
+    y = _Ahead.apply(x, weight.to(x.dtype).expand(channels, 1, -1, -1), settings)
+    assert isinstance(y, Tensor)
+    return y
+
+
+def fixed_conv_transpose2d(x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
+    """The transpose of `fixed_conv2d`, from (n, channels, h, w) to (h - 1) stride - 2 padding + kh by the like."""
+    channels = x.shape[1]
+    size = [(n - 1) * stride - 2 * padding + k for n, k in zip(x.shape[2:], weight.shape, strict=True)]
+    settings = ([stride] * 2, [padding] * 2, [1, 1], channels)
+    y = _Back.apply(x, weight.to(x.dtype).expand(channels, 1, -1, -1), (len(x), channels, *size), settings)
+    assert isinstance(y, Tensor)
+    return y
+
+
 class _StillWeights(TorchFunctionMode):
     def __torch_function__(
         self,

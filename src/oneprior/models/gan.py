@@ -196,7 +196,7 @@ class GAN(Model):
         """Move w_avg towards the mean of w over the global batch."""
         w = mapping.style_of(rows.stream("z").normal(self.generator.latent), given)
         total = sum_over_processes(torch.cat([w.sum(0), w.new_tensor([float(len(rows))])]))
-        mapping.w_avg.lerp_(total[:-1] / total[-1], 1.0 - _STYLE_MEMORY)
+        mapping.w_avg.lerp_((total[:-1] / total[-1]).to(mapping.w_avg), 1.0 - _STYLE_MEMORY)
 
     def _path_length(self, given: Given, rows: Rows) -> Tensor:
         """(|J_w' y| - a)^2, y random pictures, a the running mean, on half the rows (Karras et al. 2020, eq. 4)."""
@@ -210,7 +210,7 @@ class GAN(Model):
         lengths = jacobian.square().sum(2).mean(1).sqrt()
         with torch.no_grad():
             total = sum_over_processes(torch.stack([lengths.sum(), lengths.new_tensor(float(len(half)))]))
-            self.path_mean.lerp_(total[0] / total[1], 0.01)
+            self.path_mean.lerp_((total[0] / total[1]).to(self.path_mean), 0.01)
         return (lengths - self.path_mean).square().mean()
 
     def _hide(self, batch: Batch, rows: Rows) -> Given:

@@ -26,7 +26,8 @@ def build_networks(
     latent, width, blocks = config.latent, config.width, config.blocks
     match config.network:
         case "stylegan2":
-            size = {"width": width, "max_width": config.max_width or min(512, 16 * width)}
+            most = config.max_width or min(512, 16 * width)
+            size = {"width": width, "max_width": most, "patch": config.patch or 1}
             depth, style = config.mapping_layers, config.style or latent
             generator = StyleGenerator(
                 event_shape,

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from oneprior.core import ConditionSpec, Rows
 from oneprior.nets.adversarial import ConditionVector, Critic, Given
+from oneprior.nets.convnet import to_patches
 from oneprior.nets.style_generator import check_style_event
 from oneprior.nets.stylegan import EqualConv, EqualLinear, activate, style_grids, style_widths
 
@@ -31,6 +32,7 @@ class StyleCritic(Critic):
         width: channels at the finest level.
         max_width: most channels at any level.
         group: rows that share one minibatch statistic; the largest divisor of the batch up to this is taken.
+        patch: pixels along each axis that the finest level takes at once, as channels.
     """
 
     couples_rows = True
@@ -43,11 +45,13 @@ class StyleCritic(Critic):
         width: int = 16,
         max_width: int = 512,
         group: int = 4,
+        patch: int = 1,
     ) -> None:
         super().__init__()
-        check_style_event(event_shape, conditions)
-        channels, height, breadth = event_shape
-        self.grids = style_grids(event_shape[1:])[::-1]
+        check_style_event(event_shape, conditions, patch)
+        channels, height, breadth = event_shape[0] * patch**2, *(-(-side // patch) for side in event_shape[1:])
+        self.patch = patch
+        self.grids = style_grids((height, breadth))[::-1]
         widths = style_widths(width, max_width, len(self.grids))[::-1]
         self.pad = (0, self.grids[0][1] - breadth, 0, self.grids[0][0] - height)
         self.group = group
@@ -61,6 +65,7 @@ class StyleCritic(Critic):
         self.project = EqualLinear(last, last) if self.embed.width else None
 
     def forward(self, x: Tensor, given: Given, rows: Rows | None = None) -> Tensor:
+        x = to_patches(x, self.patch)
         h = activate(self.fromrgb(F.pad(x, self.pad, mode="replicate") if any(self.pad) else x))
         for block in self.blocks:
             h = block(h)

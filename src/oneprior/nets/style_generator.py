@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from oneprior.core import ConditionSpec, InputError, Rows, ShapeError
 from oneprior.nets.adversarial import ConditionVector, Generator, Given
+from oneprior.nets.convnet import from_patches
 from oneprior.nets.stylegan import (
     EqualLinear,
     activate,
@@ -47,6 +48,7 @@ class StyleGenerator(Generator):
         max_width: most channels at any level.
         mapping_layers: depth of the mapping network.
         clamp: features and pictures of every level are kept within +- this ("conv_clamp"); 0 does not.
+        patch: pixels along each axis that the finest level makes at once, as channels; official networks have 1.
     """
 
     def __init__(
@@ -60,11 +62,12 @@ class StyleGenerator(Generator):
         max_width: int = 512,
         mapping_layers: int = 2,
         clamp: float = 0.0,
+        patch: int = 1,
     ) -> None:
         super().__init__()
-        check_style_event(event_shape, conditions)
+        check_style_event(event_shape, conditions, patch)
         self.latent = latent
-        self.synthesis = Synthesis(torch.Size(event_shape), style, width, max_width, clamp)
+        self.synthesis = Synthesis(torch.Size(event_shape), style, width, max_width, clamp, patch)
         self.mapping = Mapping(conditions, latent, style, self.synthesis.num_ws, mapping_layers)
         self.noise_size = self.synthesis.noise_size
 
@@ -156,16 +159,20 @@ class Synthesis(nn.Module):
         width: channels at the finest level.
         max_width: most channels at any level.
         clamp: see `StyleGenerator`.
+        patch: see there.
     """
 
-    def __init__(self, event_shape: torch.Size, style: int, width: int, max_width: int, clamp: float = 0.0) -> None:
+    def __init__(
+        self, event_shape: torch.Size, style: int, width: int, max_width: int, clamp: float = 0.0, patch: int = 1
+    ) -> None:
         super().__init__()
-        self.event_shape = event_shape
-        grids = style_grids(event_shape[1:])
+        self.event_shape, self.patch = event_shape, patch
+        grids = style_grids(tuple(-(-side // patch) for side in event_shape[1:]))
+        channels = event_shape[0] * patch**2
         widths = style_widths(width, max_width, len(grids))
         self.names = [f"b{max(grid)}" for grid in grids]
         for i, (name, grid) in enumerate(zip(self.names, grids, strict=True)):
-            block = SynthesisBlock(widths[i - 1] if i else 0, widths[i], style, grid, event_shape[0], clamp)
+            block = SynthesisBlock(widths[i - 1] if i else 0, widths[i], style, grid, channels, clamp)
             self.add_module(name, block)
         self.num_ws = 2 * len(grids)
         self.noise_shapes = [grid for i, grid in enumerate(grids) for _ in range(2 if i else 1)]
@@ -186,7 +193,8 @@ class Synthesis(nn.Module):
             h, picture = block(h, picture, ws[:, used : used + block.layers + 1], planes[used : used + block.layers])
             used += block.layers
         assert picture is not None
-        return picture[:, :, : self.event_shape[1], : self.event_shape[2]]
+        height, width = self.event_shape[1:]
+        return from_patches(picture, self.patch, (height, width))[:, :, :height, :width]
 
 
 class SynthesisBlock(nn.Module):
@@ -280,12 +288,14 @@ class ToPicture(nn.Module):
         return clamped(picture, self.clamp)
 
 
-def check_style_event(event_shape: torch.Size | tuple[int, ...], conditions: tuple[ConditionSpec, ...]) -> None:
-    """Raise where StyleGAN2 does not reach: other than two spatial axes, under 4 pixels, image conditions."""
-    if len(event_shape) != 3 or min(event_shape[1:]) < 4:
-        raise ShapeError(
-            "event of network='stylegan2'", event_shape, "(channels, height >= 4, width >= 4)", "Use network='conv'."
-        )
+def check_style_event(
+    event_shape: torch.Size | tuple[int, ...], conditions: tuple[ConditionSpec, ...], patch: int = 1
+) -> None:
+    """Raise where StyleGAN2 does not reach: other than two spatial axes, under 4 patches, image conditions."""
+    least = 3 * patch + 1
+    if len(event_shape) != 3 or min(event_shape[1:]) < least:
+        expected = f"(channels, height >= {least}, width >= {least})"
+        raise ShapeError("event of network='stylegan2'", event_shape, expected, "Use network='conv'.")
     for c in conditions:
         if c.kind == "image":
             raise InputError(f"network='stylegan2' takes no image condition ({c.name!r}); use network='conv'")

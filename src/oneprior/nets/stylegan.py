@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from oneprior.core.still import fixed_conv2d, fixed_conv_transpose2d
+
 LEAK = 0.2
 _BINOMIAL = (1.0, 3.0, 3.0, 1.0)
 
@@ -35,21 +37,17 @@ def resample_filter() -> Tensor:
 
 def fir(x: Tensor, kernel: Tensor, padding: int) -> Tensor:
     """Each channel filtered by a symmetric kernel (4, 4); (n, c, h, w) -> (n, c, h + 2 padding - 3, ...)."""
-    channels = x.shape[1]
-    return F.conv2d(x, kernel.to(x.dtype).expand(channels, 1, -1, -1), padding=padding, groups=channels)
+    return fixed_conv2d(x, kernel, padding=padding)
 
 
 def upsample2(x: Tensor, kernel: Tensor) -> Tensor:
     """Zeros between the samples, then the filter with gain 4; (n, c, h, w) -> (n, c, 2h, 2w)."""
-    channels = x.shape[1]
-    weight = 4.0 * kernel.to(x.dtype).expand(channels, 1, -1, -1)
-    return F.conv_transpose2d(x, weight, stride=2, padding=1, groups=channels)
+    return fixed_conv_transpose2d(x, 4.0 * kernel, stride=2, padding=1)
 
 
 def downsample2(x: Tensor, kernel: Tensor) -> Tensor:
     """The filter, then every second sample; the adjoint of `upsample2` over 4; (n, c, 2h, 2w) -> (n, c, h, w)."""
-    channels = x.shape[1]
-    return F.conv2d(x, kernel.to(x.dtype).expand(channels, 1, -1, -1), stride=2, padding=1, groups=channels)
+    return fixed_conv2d(x, kernel, stride=2, padding=1)
 
 
 def activate(x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from oneprior.training.config import TrainConfig
     from oneprior.training.entry import train, train_iter
+    from oneprior.training.guide import refit_blend
     from oneprior.training.imported import import_run
     from oneprior.training.latents import CachedLatents
     from oneprior.training.loop import fit
@@ -28,6 +29,7 @@ _HOME = {
     "load": "run",
     "measure_residual": "residual",
     "publish": "publication",
+    "refit_blend": "guide",
     "save": "run",
     "train": "entry",
     "train_iter": "entry",
@@ -43,6 +45,7 @@ __all__ = [
     "load",
     "measure_residual",
     "publish",
+    "refit_blend",
     "save",
     "train",
     "train_iter",

@@ -346,7 +346,7 @@ class _Fit:
             return
         with resting(self.model, 1.0):
             leave_laws(self.folder, self.model, self.data, self.unseen, config.residual, config.seed)
-            leave_guide(self.folder, self.model, self.data, config.seed)
+            leave_guide(self.folder, self.model, self.data, self.unseen, config.seed)
 
     def _progress(self, picture: Path | None = None, measured: float | None = None, finished: bool = False) -> Progress:
         at, (images, seconds) = self.at, self.session

@@ -20,6 +20,8 @@ from oneprior.core import AffineMap, BadRunError, ConditionSpec, Geometry, Input
 from oneprior.models import FAMILIES, family
 from oneprior.models.base import Model
 from oneprior.priors.base import Prior
+from oneprior.priors.diffusion.blended import Blended
+from oneprior.priors.diffusion.prior import DiffusionPrior
 from oneprior.priors.gaussian import LowRankGaussian
 from oneprior.priors.mixture import GaussianMixturePrior
 from oneprior.priors.residual import with_residual
@@ -45,6 +47,9 @@ MOMENTS = "moments.safetensors"
 
 GUIDE = "guide"
 """The run of a mixture of the data, which lends a denoiser its covariance; see `training.guide`."""
+
+BLEND = "blend.safetensors"
+"""How much of it the denoiser itself is blended with, by noise level; see there."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,8 @@ class Run:
         truncation: float | None = None,
     ) -> Prior:
         """The law of real events that inference should believe in: `prior`, or the decoder's surface with the residual
-        that was measured around it (`priors.residual`), where the run has one.
+        that was measured around it (`priors.residual`), or the denoiser blended with the mixture that it keeps
+        (`priors.diffusion.blended`), where the run has one and no condition is bound.
 
         Args:
             condition: as of `prior`.
@@ -128,10 +134,18 @@ class Run:
         options = {k: v for k, v in {"space": space, "truncation": truncation}.items() if v is not None}
         law = read_residual(self.path, self.model.device, space)
         if law is None or self.model.surface() is None:
-            return self.model.prior(told, **options)
+            return self._blended(self.model.prior(told, **options)) if not told else self.model.prior(told, **options)
         surface = self.model.prior(told, **options) if options else self.model.surface(told)
         assert surface is not None
         return with_residual(surface, law)
+
+    def _blended(self, prior: Prior) -> Prior:
+        """A denoiser with its mixture, where the run has the weights of both."""
+        guide = self.guide() if (self.path / BLEND).exists() else None
+        if guide is None or not isinstance(prior, DiffusionPrior):
+            return prior
+        kept = read_tensors(self.path / BLEND)[0]
+        return Blended(prior, guide, kept["levels"], kept["weights"])
 
     def moments(self) -> LowRankGaussian | None:
         """The Gaussian of the data that the run was trained on, where it is known."""

@@ -20,7 +20,8 @@ class GANConfig:
         max_width: most channels of a level ("stylegan2"); 0 takes sixteen times `width`, at most 512.
         growth: see `width` ("conv"); 1 keeps as many channels at all levels.
         blocks: residual blocks at each level ("conv"), hidden layers beyond two ("mlp").
-        patch: samples along each axis that the finest level takes at once ("conv"); 0 takes 1 up to 16 samples, else 4.
+        patch: samples along each axis that the finest level takes at once ("conv", "stylegan2"); 0 takes 1, of a "conv"
+            with more than 16 samples 4.
         mapping_layers: depth of the mapping network ("stylegan2").
         clamp: limit of the generator's features ("stylegan2", official "conv_clamp"); 0 for none.
         gamma: weight of the gradient penalty at the start; None takes one that suits the objective and the event.

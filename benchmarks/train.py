@@ -46,8 +46,19 @@ GAN_2014: dict[str, Any] = {
 minimax game's critic diverges here within 500 steps, in bf16 and in fp32."""
 
 
-SMALL_STYLEGAN: dict[str, Any] = {"network": "stylegan2", "latent": 64, "mapping_layers": 4, "batch_size": 32}
-"""A generator with styles of 64 numbers, in the relativistic game of the other GANs."""
+SMALL_STYLEGAN: dict[str, Any] = {
+    "network": "stylegan2",
+    "latent": 64,
+    "mapping_layers": 4,
+    "width": 64,
+    "max_width": 128,
+    "patch": 4,
+    "penalty_every": 4,
+    "batch_size": 32,
+}
+"""A generator with styles of 64 numbers, in the relativistic game of the other GANs, whose finest level makes 4 x 4
+pixels at once. In 4.5 minutes of a shared core on films it saw 50,000 of them and came to a Frechet distance of 0.19
+(own features); with 2 x 2 pixels and 32 or 16 channels 28,000 and 33,000 films, and 0.31."""
 
 
 @dataclass(frozen=True)

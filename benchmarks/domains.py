@@ -13,7 +13,7 @@ optimises (VICReg on the training events; BRGM optimises others, those of a clas
 inside the body, the latter in tenths of the predicted deviation.
 
 Each cell (domain, contender, aim, task) is one call of `oneprior.tasks.restore` and one file in runs/bench/domains, so
-that a broken-off benchmark goes on where it stood. `--only` restores a part (`chest`, `brain:diffusion`), or makes the
+that a broken-off benchmark goes on where it stood. `--only` restores a part (`chest`, `brain:diffusion`, `brain:diffusion-fast`), or makes the
 `table` or the `pictures` of what is there.
 """
 
@@ -120,7 +120,7 @@ def run(options: Options) -> None:
         for which in NAMES:
             if place in ("", which):
                 for contender in CONTENDERS:
-                    if name in ("", contender.name):
+                    if name in ("", contender.name, contender.key):
                         for task in TASKS[which]:
                             _cell(which, contender, task, options)
                 if name in ("", "prior draws"):

@@ -13,8 +13,8 @@ optimises (VICReg on the training events; BRGM optimises others, those of a clas
 inside the body, the latter in tenths of the predicted deviation.
 
 Each cell (domain, contender, aim, task) is one call of `oneprior.tasks.restore` and one file in runs/bench/domains, so
-that a broken-off benchmark goes on where it stood. `--only` restores a part (`chest`, `brain:diffusion`, `brain:diffusion-fast`), or makes the
-`table` or the `pictures` of what is there.
+that a broken-off benchmark goes on where it stood. `--only` restores a part (`chest`, `brain:diffusion`,
+`brain:diffusion-fast`), or makes the `table` or the `pictures` of what is there.
 """
 
 from __future__ import annotations

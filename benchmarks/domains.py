@@ -99,7 +99,7 @@ CONTENDERS = (
     Contender("total variation"),
     *(Contender(name, name, draws=MANY_DRAWS) for name in EXACT),
     *(Contender("gan", "gan", aim) for aim in ("fast", "best")),
-    *(Contender("gan in w", "gan", aim, space="w") for aim in ("fast", "best")),
+    *(Contender(f"gan in {space}", "gan", aim, space=space) for space in ("w", "w+") for aim in ("fast", "best")),
     *(Contender("diffusion", "diffusion", aim, draws=MANY_DRAWS if aim == "calibrated" else DRAWS) for aim in AIMS),
     Contender("ldm", "ldm", "fast"),
     Contender("brgm", "gan", method="brgm", space="w+", draws=1),

@@ -186,6 +186,7 @@ class _Task:
         strong = 1.0 if shrink > 16 and len(likelihood.operator.out_shape) > 1 else 0.1
         own = 3.0 if program == "tensorflow" else strong
         self.weight = own if colinearity is None else colinearity
+        self.target = self._picture(likelihood.y)  # one tensor for all steps: a perceptual network sees it once
 
     @property
     def perceptual_name(self) -> str:
@@ -211,7 +212,7 @@ class _Task:
 
     def loss(self, w: Tensor) -> Tensor:
         """The objective of each row, (n,)."""
-        seen, target = self._picture(self.likelihood.predict(self._decoded(w))), self._picture(self.likelihood.y)
+        seen, target = self._picture(self.likelihood.predict(self._decoded(w))), self.target
         total = 0.001 * _GREY**2 * (seen - target).square().flatten(1).mean(1)
         if self.perceptual is not None:
             total = total + (1.0 if self.program == "tensorflow" else 1e7) * self.perceptual(seen, target)

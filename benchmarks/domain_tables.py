@@ -100,12 +100,12 @@ def _against_brgm(own: Cells, task: str) -> dict[str, Figure]:
     ours, theirs = own.get("gan", task, "best"), own.get("brgm", task)
     if ours is None or theirs is None:
         return {}
-    share = ours["seconds"] / len(ours["index"]) / (theirs["seconds"] / len(theirs["index"]))
+    share = ours["cpu"] / len(ours["index"]) / (theirs["cpu"] / len(theirs["index"]))
     perceptual = "perceptual distance of brgm over that of one draw"
     return {
         "over_brgm_psnr": _gain(ours, theirs, "psnr_mean", "dB of the GAN's posterior mean over brgm"),
         "over_brgm_perceptual": _gain(ours, theirs, "perceptual_draw", perceptual, -1.0),
-        "over_brgm_time": Figure(share, None, ("<=", 1 / 3), "share of the seconds of brgm"),
+        "over_brgm_time": Figure(share, None, ("<=", 1 / 3), "share of the CPU seconds of brgm"),
     }
 
 

@@ -162,7 +162,7 @@ def _cell(which: str, contender: Contender, task: str, options: Options) -> None
     given = measurement(which, task, run, options)
     some = torch.linspace(0, len(given) - 1, min(contender.images, len(given))).round().long()
     given, body = given.take(some), events(which, options).body[some]
-    features = judging_features(which, options)
+    features, start = judging_features(which, options), time.process_time()
     if contender.name in CLASSICAL:
         figures, result = _classical(which, contender, task, given, run, options), None
     else:
@@ -180,7 +180,8 @@ def _cell(which: str, contender: Contender, task: str, options: Options) -> None
         except Exception as error:
             print(f"{which} {contender.key} {task}: {type(error).__name__}: {error}", flush=True)
             return
-        figures = score(result, run, features, body)
+        spent = time.process_time() - start  # of one thread, whatever else the machine does
+        figures = {**score(result, run, features, body), "cpu": spent}
     _write(path, which, contender, task, {"index": some.tolist(), **figures}, result)
 
 

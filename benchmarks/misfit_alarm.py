@@ -47,6 +47,7 @@ BLURS = {
         "blur x 3": "blur:gaussian:4.5",
         "motion for Gaussian": "blur:motion:7",
         "motion at 20 degrees": "blur:motion:7:angle=20",
+        "border repeated": "blur:gaussian:1.5:boundary=nearest",
     },
     "motion": {
         "Gaussian for motion": "blur:gaussian:1.5",

@@ -11,7 +11,7 @@ from oneprior.laws import check_operator
 from oneprior.operators import Blur, gaussian_blur, motion_blur, parse_operator
 from oneprior.operators.kernels import gaussian, motion
 
-MODES = {"reflect": "mirror", "zero": "constant", "circular": "wrap"}
+MODES = {"reflect": "mirror", "symmetric": "reflect", "nearest": "nearest", "zero": "constant", "circular": "wrap"}
 
 
 def _random(*shape, seed=0):

@@ -110,6 +110,9 @@ def test_the_words_of_other_blurs():
     found = other_words("mask:left blur:gaussian:2:boundary=zero")
     assert "mask:left blur:gaussian:4:boundary=zero" in found
     assert "mask:left blur:motion:6.93:angle=30:boundary=zero" in found
+    assert "mask:left blur:gaussian:2:boundary=nearest" in found
+    assert "mask:left blur:gaussian:2" in found
+    assert "mask:left blur:gaussian:2:boundary=zero" not in found  # which was said
     assert "blur:gaussian:2" in other_words("blur:motion:6.93:angle=10")
     assert all(parse_operator(words, (1, 16, 16)) for words in found)
 

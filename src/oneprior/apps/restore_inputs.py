@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from torch import Size, Tensor
 
+from oneprior.apps import screen
 from oneprior.apps.restore_masks import check_mask, filled, mask_size
 from oneprior.apps.restore_sizes import check_opacity, check_size
 from oneprior.core import AffineMap, Geometry, InputError, Rows
@@ -32,7 +33,7 @@ from oneprior.likelihoods.noise_words import parse_noise_law
 from oneprior.operators.base import Operator
 from oneprior.operators.grammar import parse_operator
 from oneprior.tasks import Measurement, measured, range_of, simulate
-from oneprior.tasks.tiling import event_shape_of, larger
+from oneprior.tasks.tiling import event_shape_of, larger, of_tiles
 from oneprior.training import Run
 
 _DICOM, _KSPACE = (".dcm", ".ima", ".dicom"), (".h5", ".hdf5")
@@ -230,10 +231,12 @@ class Intake:
             whole = event_shape_of(list(self.operator), y, self.run.event_shape)  # larger ones are covered by tiles
             self._check(item.path, y, whole)
             instrument = self.instrument if whole == self.run.event_shape else list(self.operator)
+            self._tell(whole)
             geometry = _restored_geometry(geometry, tuple(y.shape[2:]), tuple(whole[1:]))
             y = filled(item.path, y, instrument, whole)
             return measured(y.float(), instrument, self.noise, whole, units, geometry)
         self._check(item.path, y, y.shape[1:])
+        self._tell(y.shape[1:])
         rows = Rows(item.index(len(y)), seed=self.seed)
         x = units.to_model(y).float()
         instrument = self.instrument if y.shape[1:] == self.run.event_shape else list(self.operator)
@@ -243,6 +246,16 @@ class Intake:
         """Raises `InputError` where a file is no measurement of an event of the run's size, nor of one in tiles."""
         assert self.instrument is not None
         check_size(path, y.shape[1:], whole, self.run, None if self.study else self.instrument)
+
+    def _tell(self, whole: Size) -> None:
+        """Says before the work that an event will be covered by tiles, once for each size."""
+        if whole != self.run.event_shape and whole not in self._told:
+            self._told.add(whole)
+            screen.say(f"note: {of_tiles(whole, self.run.event_shape)}", error=True)
+
+    @cached_property
+    def _told(self) -> set[Size]:
+        return set()
 
     def _events(self, path: Path, space: tuple[int, ...]) -> tuple[Tensor, AffineMap, Geometry]:
         """The events of a file with the prior's channels, and how they are read."""

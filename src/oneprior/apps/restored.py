@@ -51,7 +51,7 @@ def figures_of_events(result: Restoration) -> list[dict[str, Any]]:
                 "network_calls": result.network_calls / n,
                 "seconds": result.seconds / n,
                 "misfit": misfit if judged else None,
-                "doubt": doubts[k] if judged or math.isfinite(misfit) else "",
+                "doubt": doubts[k],
                 "warnings": warnings[k],
                 "notes": notes[k],
                 **({"tiles": tiles} if tiles else {}),

@@ -13,6 +13,7 @@ from oneprior.apps.evaluated import foot
 from oneprior.apps.pictures import Picture
 from oneprior.apps.restored_words import differing
 from oneprior.tasks import Restoration
+from oneprior.tasks.familiarity import REMEDY
 
 PANELS = 12  # on a page; the others stand in the folder
 MIXED = 1.2  # the highest R-hat that is not remarked on
@@ -129,12 +130,15 @@ def _notice(doubts: Mapping[str, str], total: int) -> report.Notice:
     if total == 1:
         why = next(iter(doubts.values()))
         return report.Notice("Do not trust this picture", f"{why[0].upper()}{why[1:]}. {end}")
-    listed = "; ".join(f"`{name}`: {why.partition(':')[0]}" for name, why in list(doubts.items())[:12])
+    listed = "; ".join(f"`{name}`: {why}" for name, why in list(briefly(doubts).items())[:12])
     more = f"; and {len(doubts) - 12} more, see below" if len(doubts) > 12 else ""
-    cause = next(iter(doubts.values())).partition(": ")[2]
-    return report.Notice(
-        f"Do not trust {len(doubts)} of these {total} pictures", f"{listed}{more}. This looks like {cause}. {end}"
-    )
+    cause = f" This looks like {REMEDY}." if any(why.endswith(REMEDY) for why in doubts.values()) else ""
+    return report.Notice(f"Do not trust {len(doubts)} of these {total} pictures", f"{listed}{more}.{cause} {end}")
+
+
+def briefly(doubts: Mapping[str, str]) -> dict[str, str]:
+    """The doubts of several pictures without what they would all repeat."""
+    return {name: why.removesuffix(f": {REMEDY}") for name, why in doubts.items()}
 
 
 def _cards(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -225,6 +229,10 @@ def _lines(figures: Mapping[str, Any], told: Told) -> list[tuple[str, str]]:
             words = _WORDS.get(name, name.replace("_", " "))
             lines.append((words if figures["n"] > 1 else words.removesuffix(" (median)"), _format(value)))
     verdict = "no" if figures["doubtful"] else "yes" if figures["misfit"] is not None else "not judged: no noise"
+    if figures["misfit"] is None and "strangeness" in figures and verdict != "no":
+        verdict = "as far as can be told without noise"
+    if verdict == "yes" and "tiles" in figures:
+        verdict = "not judged: in tiles, only the misfit can be had"
     if verdict == "yes" and _minded(figures):
         verdict = "not for sure; see what to mind, above"
     place = (

@@ -138,8 +138,17 @@ def say(text: str, *, error: bool = False) -> None:
     print(text, file=sys.stderr if error else sys.stdout, flush=True)
 
 
-def table(rows: Sequence[Sequence[Any]], *, title: str = "", head: Sequence[str] = ()) -> None:
-    """A table on stdout; without a head, names in the first column."""
+def table(
+    rows: Sequence[Sequence[Any]], *, title: str = "", head: Sequence[str] = (), whole: Sequence[str] = ()
+) -> None:
+    """A table on stdout; without a head, names in the first column.
+
+    Args:
+        rows: its lines.
+        title: above it.
+        head: names of the columns.
+        whole: columns beside the first that are never broken; the others are, between words where they can be.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -149,7 +158,7 @@ def table(rows: Sequence[Sequence[Any]], *, title: str = "", head: Sequence[str]
         title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_header=bool(head)
     )
     for k, name in enumerate(head or [""] * max((len(row) for row in rows), default=1)):
-        sheet.add_column(name, style="cyan" if k == 0 else "", overflow="fold", no_wrap=k == 0)
+        sheet.add_column(name, style="cyan" if k == 0 else "", overflow="fold", no_wrap=k == 0 or name in whole)
     for row in rows:
         sheet.add_row(*(Text(str(cell)) for cell in row))
     Console().print(sheet)

@@ -4,7 +4,8 @@
 
 a true convolution: light of one point makes the picture k around it. (Correlation, which the convolutions of network
 libraries compute, makes it upside down; deepinv's `BlurFFT` did so up to 0.4.0.) Beyond the border x is continued by
-`boundary`: "reflect" (mirrored without repeating the border, as in NumPy), "zero" or "circular". Continuing is linear
+`boundary`: "reflect" (mirrored without repeating the border: NumPy's "reflect", SciPy's "mirror"), "symmetric" (with
+the border repeated: SciPy's "reflect"), "nearest" (the border goes on), "zero" or "circular". Continuing is linear
 too, x -> P x, so that A = K P and A' = P' K': what the adjoint of the convolution puts beyond the border is folded back
 onto the entries it was copied from. (Many codes return the image of A itself as A' y.)
 
@@ -28,7 +29,7 @@ from oneprior.operators.base import LinearOperator, Operator
 from oneprior.operators.separable import Separable, band
 from oneprior.operators.words import Grammar, near, no_values, number, spelled, whole
 
-Boundary = Literal["reflect", "zero", "circular"]
+Boundary = Literal["reflect", "symmetric", "nearest", "zero", "circular"]
 
 _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _FACTORED = 1024  # entries of an event up to which the matrix is inverted
@@ -223,21 +224,23 @@ def _boundary(name: str) -> Boundary:
     return name  # type: ignore[return-value]
 
 
-def _source(side: int, size: int, boundary: Boundary) -> Tensor:
+def _source(side: int, size: int, boundary: Boundary, device: torch.device | str = "cpu") -> Tensor:
     """Which entry each place of the continued axis is copied from, (size + side - 1,); -1 for none."""
-    place = torch.arange(-(side - 1 - side // 2), size + side // 2)
-    if boundary == "zero":
-        return torch.where((place >= 0) & (place < size), place, -1)
-    if boundary == "circular":
-        return place % size
-    return _mirrored(side, size)
-
-
-def _mirrored(side: int, size: int, device: torch.device | str = "cpu") -> Tensor:
-    """`_source` of "reflect"."""
-    period = max(1, 2 * (size - 1))
-    place = torch.arange(-(side - 1 - side // 2), size + side // 2, device=device) % period
-    return torch.where(place < size, place, period - place)
+    place = torch.arange(-(side - 1 - side // 2), size + side // 2, device=device)
+    match boundary:
+        case "zero":
+            return torch.where((place >= 0) & (place < size), place, -1)
+        case "circular":
+            return place % size
+        case "nearest":
+            return place.clamp(0, size - 1)
+        case "symmetric":
+            place = place % (2 * size)
+            return torch.where(place < size, place, 2 * size - 1 - place)
+        case "reflect":
+            period = max(1, 2 * (size - 1))
+            place = place % period
+            return torch.where(place < size, place, period - place)
 
 
 def _convolve(x: Tensor, kernel: Tensor) -> Tensor:
@@ -302,7 +305,12 @@ def _parse(values: list[str], options: dict[str, str], in_shape: torch.Size) -> 
 
 WORDS = Grammar(
     "blur",
-    ("blur:gaussian:SIGMA", "blur:motion:LENGTH:angle=DEGREES", "blur:FILE", "...:boundary=reflect|zero|circular"),
+    (
+        "blur:gaussian:SIGMA",
+        "blur:motion:LENGTH:angle=DEGREES",
+        "blur:FILE",
+        "...:boundary=reflect|symmetric|nearest|zero|circular",
+    ),
     "Gaussian, along a straight path, or with a kernel: .npy as it is, a picture scaled to sum 1. In pixels.",
     ("blur:gaussian:1.5", "blur:motion:5:boundary=zero", "blur:gaussian:1:boundary=circular"),
     _parse,

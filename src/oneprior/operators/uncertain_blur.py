@@ -26,7 +26,7 @@ from torch.nn.functional import pad
 
 from oneprior.core import InputError
 from oneprior.operators.base import Operator
-from oneprior.operators.blur import Boundary, _convolve, _mirrored
+from oneprior.operators.blur import Boundary, _convolve, _source
 from oneprior.operators.uncertain import Form, UncertainOperator
 from oneprior.operators.words import Grammar, near, no_values, number, whole
 
@@ -45,6 +45,8 @@ class UncertainBlur(UncertainOperator):
     """
 
     form: Form = "linear"
+
+    boundary: Boundary
 
     def __init__(self, in_shape: torch.Size | tuple[int, ...], boundary: Boundary = "reflect") -> None:
         super().__init__()
@@ -92,10 +94,8 @@ class UncertainBlur(UncertainOperator):
 
     def _source(self, side: int, size: int, device: torch.device) -> Tensor:
         """Which entry each place of a continued axis is copied from, (size + side - 1,); `size` and more for none."""
-        if self.boundary == "reflect":
-            return _mirrored(side, size, device)
-        place = torch.arange(-(side // 2), size + side // 2, device=device)
-        return place % size if self.boundary == "circular" else torch.where(place < 0, size, place)
+        place = _source(side, size, self.boundary, device)
+        return torch.where(place < 0, size, place)
 
     def _named(self, words: str) -> str:
         return words if self.boundary == "reflect" else f"{words}:boundary={self.boundary}"
@@ -331,7 +331,7 @@ def _boundary(options: dict[str, str]) -> Boundary:
 
 WORDS = Grammar(
     "unknown-blur",
-    ("unknown-blur:SIGMA:spread=SHARE:shape=circle|ellipse", "...:boundary=reflect|zero|circular"),
+    ("unknown-blur:SIGMA:spread=SHARE:shape=circle|ellipse", "...:boundary=reflect|symmetric|nearest|zero|circular"),
     "A Gaussian blur whose width (and shape) is inferred with the picture; SIGMA in pixels is known to SHARE.",
     ("unknown-blur:1.5:spread=30%", "unknown-blur:1:shape=ellipse"),
     _blur,

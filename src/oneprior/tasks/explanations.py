@@ -58,6 +58,8 @@ WIDTHS = (0.5, 0.7, 2.0)
 """A blur may be so many times as wide as was said."""
 TURNS = (0.0, 30.0, 60.0, 90.0, 120.0, 150.0)
 """Degrees by which a motion may be turned."""
+EDGES = ("reflect", "nearest", "zero")
+"""How the picture may have gone on beyond its border when it was blurred."""
 CONTRASTS = (0.1, 0.4)
 """Variances of pictures in general, on [-1, 1]."""
 RADII = (0.65, 0.9)
@@ -169,7 +171,8 @@ def other_words(spec: str) -> list[str]:
         name, *fields = part.split(":")
         if name != "blur" or len(fields) < 2 or fields[0] not in ("gaussian", "motion"):
             continue
-        rest = [text for text in fields[2:] if not text.startswith("angle=")]
+        rest = [text for text in fields[2:] if not text.startswith(("angle=", "boundary="))]
+        edge = next((text[9:] for text in fields[2:] if text.startswith("boundary=")), "reflect")
         angle = next((float(text[6:]) for text in fields[2:] if text.startswith("angle=")), 0.0)
         try:
             sizes = [float(size) for size in fields[1].split("x")]
@@ -182,10 +185,12 @@ def other_words(spec: str) -> list[str]:
         else:
             others += [("motion", sizes, (angle + turn) % 180) for turn in TURNS[1:]]
             others.append(("gaussian", [mean / math.sqrt(12)], 0.0))
-        for kind, numbers, turn in others:
+        same = [(fields[0], sizes, angle, border) for border in EDGES if border != edge]
+        for kind, numbers, turn, border in [*((*one, edge) for one in others), *same]:
             size = "x".join(spelled(float(f"{number:.3g}")) for number in numbers)
             turned = [f"angle={spelled(turn)}"] if kind == "motion" else []
-            words = ":".join(["blur", kind, size, *turned, *rest])
+            bordered = [f"boundary={border}"] if border != "reflect" else []
+            words = ":".join(["blur", kind, size, *turned, *bordered, *rest])
             found.append(" ".join([*parts[:place], words, *parts[place + 1 :]]))
     return found
 

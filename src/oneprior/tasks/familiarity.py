@@ -26,6 +26,8 @@ FOREIGN = 4.0
 """T above which an event is called foreign: about one familiar event in a thousand."""
 DRAWING = ("moment matching", "daps", "latent daps")
 """Approximate methods of which a draw fits its measurement as well as the truth does; of others it may fit better."""
+REMEDY = "another kind of image, a misaligned one, or another operator or noise level than was said"
+"""What a doubt without a better explanation comes from."""
 _PROBES = 16
 
 
@@ -109,11 +111,10 @@ def doubt(misfit: float, distance: float, instead: str, numbers: int) -> str:
         instead: what explains the measurement better, see `tasks.explanations`, or nothing.
         numbers: m, in a measurement.
     """
-    remedy = "another kind of image, a misaligned one, or another operator or noise level than was said"
     if instead:
         return instead
     if not misfit <= most_misfit(numbers):
-        return f"the measurement lies {misfit:.1f} noise deviations from what the restoration predicts: {remedy}"
+        return f"the measurement lies {misfit:.1f} noise deviations from what the restoration predicts: {REMEDY}"
     if not distance <= FOREIGN:
-        return f"the measurement is {distance:.1f} times as far from the training data as they are: {remedy}"
+        return f"the measurement is {distance:.1f} times as far from the training data as they are: {REMEDY}"
     return ""

@@ -77,7 +77,10 @@ class RunRecord:
         """
         path = folder / CONFIG
         if not folder.is_dir():
-            raise BadRunError(f"{folder} is no folder; give the folder that `oneprior train --out` wrote")
+            from oneprior.training.zoo import PREFIX, names
+
+            known = f"; the zoo has {PREFIX}{folder.name}" if folder.name in names() else ""
+            raise BadRunError(f"{folder} is no folder; give the folder that `oneprior train --out` wrote{known}")
         if not path.is_file():
             raise BadRunError(f"{folder} has no {CONFIG}, so it is no run; give a folder that `oneprior train` wrote")
         try:

@@ -35,7 +35,7 @@ from oneprior.training.folder import (
     write_text,
 )
 from oneprior.training.recipe import recipe_of
-from oneprior.training.run import GUIDE, Run, load, refuse_existing
+from oneprior.training.run import GUIDE, Run, load
 from oneprior.training.zoo import EXAMPLES, FACTS, PREFIX, Entry, Facts, Figure, checksum, names, zoo_folder
 from oneprior.training.zoo import entry as entry_of
 
@@ -131,9 +131,8 @@ def get(name: str, out: str | Path, zoo: str | Path | None = None) -> Run:
         BadRunError: a file of the entry is not as it was published.
     """
     known, folder = entry_of(name, Path(zoo) if zoo is not None else None), Path(out).expanduser()
-    refuse_existing(folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"{folder} holds other files already; give a new or an empty folder")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there already and holds something; give a new or an empty folder")
     known.check()
     for file in known.files:
         target = folder / file
@@ -180,6 +179,12 @@ def _check(run: Run, name: str, facts: Facts) -> None:
         raise InputError(f"{run.path} is not finished; go on with oneprior train ... --resume, and publish it then")
     if not facts.licence or facts.licence.lower() in ("unknown", "other", "none"):
         raise InputError(f"the licence of the data of {run.path} is not known: find it before the weights are shared")
+    own = str(run.record.data.get("licence", ""))
+    if "-SA-" in own.upper() and facts.licence.upper() != own.upper():
+        raise InputError(
+            f"{run.path} was trained on data under {own}, which asks that what is made of it is shared alike: publish "
+            f"it under {own}, not {facts.licence}"
+        )
     if missing := [key for key, value in asdict(facts).items() if not value]:
         raise InputError(f"{name}: the facts lack {', '.join(missing)}; say them, a card without them helps nobody")
 

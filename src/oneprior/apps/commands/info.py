@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import tyro
@@ -18,7 +19,7 @@ class Info(Command):
     """What a run is: its family, events, conditions, units, data, training and figures.
 
     Args:
-        run: a folder that `oneprior train` or `oneprior import` wrote.
+        run: a folder that `oneprior train` or `oneprior import` wrote, or `zoo:NAME`, of which the card is told too.
         json: print it as JSON.
     """
 
@@ -57,10 +58,23 @@ class Info(Command):
             screen.say(json.dumps(plain({**facts, **groups}), indent=2, ensure_ascii=False))
             return Outcome()
         screen.table(list(facts.items()), title=str(self.run))
+        if run.name != str(run.path):
+            for name, said in _card(run.path):
+                screen.say(fill(f"{name}: {said}", 100, subsequent_indent="  "))
         for title, values in groups.items():
             if rows := [(name, _short(value)) for name, value in values.items() if value not in (None, "", [], {})]:
                 screen.table(rows, title=title)
         return Outcome()
+
+
+def _card(folder: Path) -> list[tuple[str, str]]:
+    """What a person said of an entry of the zoo, and what was measured of it."""
+    from oneprior.training.zoo import Entry
+
+    known = Entry.read(folder)
+    said = {name.replace("_", " "): value for name, value in vars(known.facts).items()}
+    measured = [(figure.name, str(figure)) for figure in known.figures]
+    return [*said.items(), *measured, ("for", "research and teaching, not for diagnosis")]
 
 
 def _short(value: Any, most: int = 200) -> str:

@@ -40,20 +40,19 @@ class List(Command):
             return Outcome()
         if not known:
             return Outcome(said="the zoo is empty: this copy of oneprior came without its priors")
-        head = ("name", "family", "event", "data", "licence", "MB", "measured")
+        head = ("name", "family", "event", "licence", "MB", "PSNR")
         rows = [
             (
                 f"{PREFIX}{one.name}",
                 one.recipe.family,
                 "x".join(map(str, one.event_shape)),
-                one.facts.data,
                 one.facts.licence,
                 f"{one.megabytes:.1f}",
                 f"{one.figures[0].value:.1f} {one.figures[0].unit}" if one.figures else "",
             )
             for one in known
         ]
-        screen.table(rows, head=head)
+        screen.table(rows, head=head, whole=("family", "event", "licence", "MB", "PSNR"))
         for said in dict.fromkeys(one.figures[0].name for one in known if one.figures):
             screen.say(f"measured: {said}")
         return Outcome(

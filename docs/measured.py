@@ -25,6 +25,7 @@ _CASES = {
     "motion x 1/2": "a motion half as long as was said",
     "motion x 2": "a motion twice as long",
     "motion turned by 45": "a motion turned by 45 degrees",
+    "border repeated": "a blur of a picture that went on as its border does, said to be mirrored there",
 }
 _TASKS = {"sr4": "4x smaller", "half": "left half lost", "random": "70 % lost", "blur": "blur of 1.5 pixels"}
 _SHOWN = {

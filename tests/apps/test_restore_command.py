@@ -354,6 +354,26 @@ def test_a_foreign_picture_is_not_shown_in_silence(trained, tmp_path, capsys):
     assert "Do not trust this picture" in page
 
 
+def test_a_foreign_picture_is_told_without_noise_and_in_a_folder_too(trained, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for k in range(2):
+        foreign = np.random.default_rng(k).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(foreign).save(tmp_path / "in" / f"{k}.png")
+    words = ["restore", str(trained), "--operator", "identity", "--samples", "3"]
+    exact = [*words, "--input", str(tmp_path / "in" / "0.png"), "--noise", "0", "--out", str(tmp_path / "exact")]
+    assert run(exact) == 0
+    said = capsys.readouterr().out
+    assert "times as far from the training data as they are" in said
+    assert "do not trust this picture" in said
+    assert "infinite" not in (tmp_path / "exact" / "report.html").read_text()
+    assert run([*words, "--input", str(tmp_path / "in"), "--noise", "5%", "--out", str(tmp_path / "many")]) == 0
+    said = capsys.readouterr().out
+    assert "do not trust 2 of these 2 pictures: 0: the measurement is far more likely if it shows another" in said
+    page = (tmp_path / "many" / "report.html").read_text()
+    assert "This looks like ." not in page
+    assert "far more likely if it shows another kind of image" in page
+
+
 def test_chains_that_have_not_come_together_are_not_called_exact(trained, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(restored_page, "MIXED", 0.5)  # no chain is as good as that
     Image.fromarray(DIGITS[1000]).save(tmp_path / "d.png")

@@ -108,7 +108,7 @@ def test_get_gives_a_run_and_never_overwrites(tmp_path, capsys):
     assert sorted(path.name for path in (out / "examples").iterdir()) == ["00.png", "01.png"]
     before = (out / "model.safetensors").read_bytes()
     assert run(["zoo", "get", "digits-ppca", "--out", str(out)]) == 2
-    assert "holds config.json already" in capsys.readouterr().err
+    assert "is there already and holds something" in capsys.readouterr().err
     assert (out / "model.safetensors").read_bytes() == before
 
 

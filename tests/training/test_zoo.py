@@ -122,6 +122,13 @@ def test_a_run_of_unknown_licence_is_refused(runs, tmp_path, licence):
         publish(runs["mixture"], "digits", replace(FACTS, licence=licence), tmp_path)
 
 
+def test_what_was_learned_from_share_alike_data_is_shared_alike(runs, place, tmp_path):
+    mine = get("digits-mixture", tmp_path / "mine", place)
+    with pytest.raises(InputError, match="publish it under CC-BY-SA-4.0, not CC0-1.0"):
+        publish(mine, "free", replace(FACTS, licence="CC0-1.0"), tmp_path / "zoo")
+    assert publish(mine, "alike", FACTS, tmp_path / "zoo").facts.licence == "CC-BY-SA-4.0"
+
+
 def test_facts_that_are_missing_are_asked_for(runs, tmp_path):
     with pytest.raises(InputError, match="lack credit, leaves_out"):
         publish(runs["mixture"], "digits", replace(FACTS, credit="", leaves_out=""), tmp_path)
@@ -183,11 +190,11 @@ def test_get_gives_a_run_of_ones_own_to_train_on_from(place, tmp_path):
     on = oneprior.train("diffusion", data=DIGITS, out=tmp_path / "on", start_from=run.path, **more)
     assert on.record.data["from_licence"] == "CC-BY-SA-4.0"
     assert "weights are under CC-BY-SA-4.0" in (on.path / "card.md").read_text()
-    with pytest.raises(InputError, match="holds config.json already"):
+    with pytest.raises(InputError, match="is there already and holds something"):
         get("digits-mixture", run.path, place)
     (tmp_path / "other").mkdir()
     (tmp_path / "other/film.png").touch()
-    with pytest.raises(InputError, match="other files already"):
+    with pytest.raises(InputError, match="holds something"):
         get("digits-mixture", tmp_path / "other", place)
 
 

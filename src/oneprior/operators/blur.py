@@ -311,7 +311,8 @@ WORDS = Grammar(
         "blur:FILE",
         "...:boundary=reflect|symmetric|nearest|zero|circular",
     ),
-    "Gaussian, along a straight path, or with a kernel: .npy as it is, a picture scaled to sum 1. In pixels.",
+    "Gaussian, along a straight path, or with a kernel: .npy as it is, a picture scaled to sum 1. In pixels. "
+    "Beyond the border: mirrored (as SciPy's mirror), the border twice (its reflect), the border on, black, around.",
     ("blur:gaussian:1.5", "blur:motion:5:boundary=zero", "blur:gaussian:1:boundary=circular"),
     _parse,
     ("sigma", "length", "angle", "axes", "boundary", "file", "bits", "shape"),

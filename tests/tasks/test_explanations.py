@@ -77,7 +77,9 @@ def test_a_wrong_blur_is_named():
 def test_units_and_neighbours_change_nothing():
     plain = asked(UNSEEN[:6], "blur:gaussian:1", noise=0.1).gain
     scaled = asked(UNSEEN[:6], "blur:gaussian:1", noise=12.75, units=AffineMap(127.5, 127.5)).gain
-    assert torch.allclose(plain, scaled, atol=0.02)
+    # the last is a blur with zeros beyond the border: grey in [-1, 1], black in 0 .. 255, as the instrument has it
+    assert "boundary=zero" in other_words("blur:gaussian:1")[-1]
+    assert torch.allclose(plain[:, :-1], scaled[:, :-1], atol=0.02)
     given = simulate(UNSEEN[:6], "blur:gaussian:1", torch.tensor([0.1, 0.3] * 3), Rows(6, seed=3))
     assert torch.allclose(compared(LAW, given).gain[1:2], compared(LAW, given.take(slice(1, 2))).gain, atol=1e-3)
 

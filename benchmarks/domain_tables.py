@@ -18,7 +18,7 @@ PUBLISHED = {
     "diffpir": {"sr4": 26.64, "gaussian": 27.36, "motion": 26.57},
 }
 """PSNR on FFHQ 256, sigma = .05, as printed by Zhang et al. 2024 (DAPS), table 1: of one draw."""
-_ORDER = (*CLASSICAL, *EXACT, *DEEP, "gan in w", "brgm")
+_ORDER = (*CLASSICAL, *EXACT, *DEEP, "gan in w", "gan in w+", "brgm")
 
 
 class Cells:

@@ -38,8 +38,6 @@ def check_size(path: Path, given: Size, event_shape: Size, run: Run, instrument:
     remedies = ["--fit resize, cover, crop or pad brings the file to the size that is needed"]
     if instrument is not None and not instrument.keeps_pixels and given == own:
         remedies = ["it has the size of what is restored: to degrade it first, give it as --study"]
-    elif instrument is not None and not instrument.keeps_pixels and len(instrument.out_shape) != len(own):
-        remedies = []
     if instrument is not None:
         if not instrument.keeps_pixels and instrument.out_shape != own:
             said += f", of which --operator {instrument.title} makes {_made(instrument.out_shape, own)}"

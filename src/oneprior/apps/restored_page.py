@@ -130,15 +130,17 @@ def _notice(doubts: Mapping[str, str], total: int) -> report.Notice:
     if total == 1:
         why = next(iter(doubts.values()))
         return report.Notice("Do not trust this picture", f"{why[0].upper()}{why[1:]}. {end}")
-    listed = "; ".join(f"`{name}`: {why}" for name, why in list(briefly(doubts).items())[:12])
+    brief, cause = briefly(doubts)
+    listed = "; ".join(f"`{name}`: {why}" for name, why in list(brief.items())[:12])
     more = f"; and {len(doubts) - 12} more, see below" if len(doubts) > 12 else ""
-    cause = f" This looks like {REMEDY}." if any(why.endswith(REMEDY) for why in doubts.values()) else ""
-    return report.Notice(f"Do not trust {len(doubts)} of these {total} pictures", f"{listed}{more}.{cause} {end}")
+    looks = f" This looks like {cause}." if cause else ""
+    return report.Notice(f"Do not trust {len(doubts)} of these {total} pictures", f"{listed}{more}.{looks} {end}")
 
 
-def briefly(doubts: Mapping[str, str]) -> dict[str, str]:
-    """The doubts of several pictures without what they would all repeat."""
-    return {name: why.removesuffix(f": {REMEDY}") for name, why in doubts.items()}
+def briefly(doubts: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    """The doubts of several pictures without what some would repeat, and this, or nothing."""
+    brief = {name: why.removesuffix(f": {REMEDY}") for name, why in doubts.items()}
+    return brief, REMEDY if brief != dict(doubts) else ""
 
 
 def _cards(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -228,19 +230,23 @@ def _lines(figures: Mapping[str, Any], told: Told) -> list[tuple[str, str]]:
         if name not in _HIDDEN and value is not None:
             words = _WORDS.get(name, name.replace("_", " "))
             lines.append((words if figures["n"] > 1 else words.removesuffix(" (median)"), _format(value)))
-    verdict = "no" if figures["doubtful"] else "yes" if figures["misfit"] is not None else "not judged: no noise"
-    if figures["misfit"] is None and "strangeness" in figures and verdict != "no":
-        verdict = "as far as can be told without noise"
-    if verdict == "yes" and "tiles" in figures:
-        verdict = "not judged: in tiles, only the misfit can be had"
-    if verdict == "yes" and _minded(figures):
-        verdict = "not for sure; see what to mind, above"
     place = (
         next(k for k, (name, _) in enumerate(lines) if name == _WORDS["misfit"]) + 1
         if figures["misfit"] is not None
         else len(lines)
     )
-    return [*lines[:place], ("fits the prior", verdict), *lines[place:]]
+    return [*lines[:place], ("fits the prior", _verdict(figures)), *lines[place:]]
+
+
+def _verdict(figures: Mapping[str, Any]) -> str:
+    """Whether measurement and prior go together, so far as it was asked."""
+    if figures["doubtful"]:
+        return "no"
+    if figures["misfit"] is None:
+        return "as far as can be told without noise" if "strangeness" in figures else "not judged: no noise"
+    if "tiles" in figures:
+        return "not judged: in tiles, only the misfit can be had"
+    return "not for sure; see what to mind, above" if _minded(figures) else "yes"
 
 
 def _table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> report.Table:

@@ -34,8 +34,7 @@ from torch import Tensor
 
 from oneprior.core import IncompatiblePrior, InputError, Rows
 from oneprior.priors.base import NoisePrior, Prior
-from oneprior.priors.diffusion.blended import Blended
-from oneprior.priors.diffusion.prior import Calls, DiffusionPrior
+from oneprior.priors.diffusion.prior import Calls
 from oneprior.priors.diffusion.schedule import DenoisingPrior
 from oneprior.priors.gaussian import LowRankGaussian
 from oneprior.priors.pushforward import Pushforward, push
@@ -96,7 +95,7 @@ class TiledDenoiser(DenoisingPrior):
         self.event_shape, self.schedule, self.sampler = tiles.event_shape, tile.schedule, tile.sampler
         law = tile.moments
         self.moments = tiled_gaussian(law, tiles) if law is not None and len(tiles) * law.rank <= _RANK else None
-        self.calls = tile.calls if isinstance(tile, DiffusionPrior | Blended) else Calls()
+        self.calls: Calls = tile.calls or Calls()
 
     @property
     def device(self) -> torch.device:
@@ -109,7 +108,7 @@ class TiledDenoiser(DenoisingPrior):
             self.tile.denoise(part, times.repeat(len(part) // n))
             for part in self.tiles.cut(x_t).split(self.at_once * n)
         ]
-        if not isinstance(self.tile, DiffusionPrior | Blended):  # which counts for itself
+        if self.tile.calls is None:  # else it counts for itself
             self.calls.batches += len(parts)
             self.calls.rows += len(self.tiles) * n
         return self.tiles.blend(torch.cat(parts))

@@ -31,7 +31,7 @@ from oneprior.priors.diffusion.schedule import DenoisingPrior
 from oneprior.training.folder import write_tensors
 from oneprior.training.numerics import quick
 from oneprior.training.order import passes_over, seeded
-from oneprior.training.run import BLEND, GUIDE, Run, load, save
+from oneprior.training.run import BLEND, GUIDE, Run, save
 
 LARGEST = 2048
 """Numbers of an event up to which a mixture is fitted: each component accumulates a full covariance."""
@@ -54,16 +54,17 @@ def leave_guide(folder: Path, model: Model, data: Dataset, unseen: Dataset | Non
         unseen: what was held out; None where nothing was.
         seed: of the first centres, and of the noise.
     """
-    few = len(data) < 2 * EACH or model.event_shape.numel() > LARGEST
-    if few or not isinstance(model.prior(), DenoisingPrior):
+    few, prior = len(data) < 2 * EACH or model.event_shape.numel() > LARGEST, model.prior()
+    if few or not isinstance(prior, DenoisingPrior):
         return
     shutil.rmtree(folder / GUIDE, ignore_errors=True)
     partial = folder / f".{GUIDE}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     about = {"path": "the data of the run that it guides", "trained_on": len(data)}
-    save(fit_guide(data, seed), partial, units=data.units, geometry=data.geometry, data=about)
+    guide = fit_guide(data, seed)
+    save(guide, partial, units=data.units, geometry=data.geometry, data=about)
     partial.rename(folder / GUIDE)
-    prior, law = model.prior(), load(folder / GUIDE, model.device).prior()
+    law = guide.to(model.device).prior()
     if isinstance(prior, DiffusionPrior) and isinstance(law, ClosedLaw):
         leave_blend(folder, prior, law, unseen or data, seed)
 
@@ -85,8 +86,7 @@ def refit_blend(run: Run, data: Dataset) -> Blended:
     Raises:
         InputError: a run without a guide, or an entry of the zoo, which stays as it was published.
     """
-    if run.name != str(run.path):
-        raise InputError(f"{run.name} stays as it was published; take a run of your own: oneprior zoo get")
+    run.refuse_published()
     prior, law = run.prior(), run.guide()
     if law is None or not isinstance(prior, DiffusionPrior):
         raise InputError(f"{run.path} has no guide to blend with: only diffusions of small events keep one")

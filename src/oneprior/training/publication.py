@@ -36,7 +36,18 @@ from oneprior.training.folder import (
 )
 from oneprior.training.recipe import recipe_of
 from oneprior.training.run import GUIDE, Run, load
-from oneprior.training.zoo import EXAMPLES, FACTS, PREFIX, Entry, Facts, Figure, checksum, names, zoo_folder
+from oneprior.training.zoo import (
+    EXAMPLES,
+    FACTS,
+    PREFIX,
+    Entry,
+    Facts,
+    Figure,
+    checksum,
+    names,
+    share_alike,
+    zoo_folder,
+)
 from oneprior.training.zoo import entry as entry_of
 
 MOST_MEGABYTES, MOST_IN_ALL = 20.0, 100.0
@@ -180,7 +191,7 @@ def _check(run: Run, name: str, facts: Facts) -> None:
     if not facts.licence or facts.licence.lower() in ("unknown", "other", "none"):
         raise InputError(f"the licence of the data of {run.path} is not known: find it before the weights are shared")
     own = str(run.record.data.get("licence", ""))
-    if "-SA-" in own.upper() and facts.licence.upper() != own.upper():
+    if share_alike(own) and facts.licence.upper() != own.upper():
         raise InputError(
             f"{run.path} was trained on data under {own}, which asks that what is made of it is shared alike: publish "
             f"it under {own}, not {facts.licence}"

@@ -87,8 +87,7 @@ def measure_residual(run: Run, data: Dataset, events: int = 1024) -> Run:
         InputError: for a family that needs none (its law covers all events), or an entry of the zoo, which stays as it
             was published.
     """
-    if run.name != str(run.path):
-        raise InputError(f"{run.name} stays as it was published; take a run of your own: oneprior zoo get")
+    run.refuse_published()
     if run.model.surface() is None or len(data) < 2:
         raise InputError(f"a {run.family} has no residual: its law covers every event, or there are no events")
     leave_laws(run.path, run.model, data, data, events, run.record.train.get("seed", 0))

@@ -72,6 +72,16 @@ class Run:
         return name_of(self.path)
 
     @property
+    def published(self) -> bool:
+        """Whether it is an entry of the package's zoo, which stays as it is."""
+        return self.name != str(self.path)
+
+    def refuse_published(self) -> None:
+        """Raises `InputError` for an entry of the zoo, before something is written into its folder."""
+        if self.published:
+            raise InputError(f"{self.name} stays as it was published; take a run of your own: oneprior zoo get")
+
+    @property
     def family(self) -> str:
         """The name of the family."""
         return self.record.family
@@ -141,11 +151,15 @@ class Run:
 
     def _blended(self, prior: Prior) -> Prior:
         """A denoiser with its mixture, where the run has the weights of both."""
-        guide = self.guide() if (self.path / BLEND).exists() else None
-        if guide is None or not isinstance(prior, DiffusionPrior):
+        kept, guide = self._blend, self.guide()
+        if kept is None or guide is None or not isinstance(prior, DiffusionPrior):
             return prior
-        kept = read_tensors(self.path / BLEND)[0]
         return Blended(prior, guide, kept["levels"], kept["weights"])
+
+    @cached_property
+    def _blend(self) -> dict[str, Tensor] | None:
+        """Noise levels and weights of the blend, read once; None where the run has none."""
+        return read_tensors(self.path / BLEND)[0] if (self.path / BLEND).exists() else None
 
     def moments(self) -> LowRankGaussian | None:
         """The Gaussian of the data that the run was trained on, where it is known."""

@@ -61,7 +61,12 @@ class Facts:
     @property
     def share_alike(self) -> bool:
         """Whether what is made of the data has to be shared under their licence."""
-        return "-SA-" in self.licence
+        return share_alike(self.licence)
+
+
+def share_alike(licence: str) -> bool:
+    """Whether a licence, an SPDX identifier, asks that what is made of the data is shared under it."""
+    return "-SA-" in licence.upper()
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class Info(Command):
             screen.say(json.dumps(plain({**facts, **groups}), indent=2, ensure_ascii=False))
             return Outcome()
         screen.table(list(facts.items()), title=str(self.run))
-        if run.name != str(run.path):
+        if run.published:
             for name, said in _card(run.path):
                 screen.say(fill(f"{name}: {said}", 100, subsequent_indent="  "))
         for title, values in groups.items():

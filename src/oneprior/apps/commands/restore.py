@@ -292,7 +292,6 @@ def _done(figures: dict[str, Any], seconds: list[float]) -> str:
 def _said(figures: dict[str, Any]) -> str:
     """How good it is: the rest of the last lines on the screen."""
     from oneprior.apps.restored_page import briefly, told_once, unmixed
-    from oneprior.tasks.familiarity import REMEDY
 
     said = f", {figures['psnr_mean']:.2f} dB" if "psnr_mean" in figures else ""
     if failed := figures.get("failed"):
@@ -301,9 +300,12 @@ def _said(figures: dict[str, Any]) -> str:
     if bad and figures["n"] == 1:
         said += f"\nwarning: {next(iter(bad.values()))}: do not trust this picture"
     elif bad:
-        first = "; ".join(f"{name}: {why}" for name, why in list(briefly(bad).items())[:5])
-        cause = f" ({REMEDY})" if any(why.endswith(REMEDY) for why in bad.values()) else ""
-        said += f"\nwarning: do not trust {len(bad)} of these {figures['n']} pictures{cause}: {first}"
+        brief, cause = briefly(bad)
+        first, looks = (
+            "; ".join(f"{name}: {why}" for name, why in list(brief.items())[:5]),
+            f" ({cause})" if cause else "",
+        )
+        said += f"\nwarning: do not trust {len(bad)} of these {figures['n']} pictures{looks}: {first}"
         said += "; ..." * (len(bad) > 5)
     said += "".join(f"\nnote: {note.replace('`', '')}" for note in told_once(figures, ("notes",)))
     if figures["exact"] and (chains := unmixed(figures)):

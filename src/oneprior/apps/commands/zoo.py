@@ -52,7 +52,7 @@ class List(Command):
             )
             for one in known
         ]
-        screen.table(rows, head=head, whole=("family", "event", "licence", "MB", "PSNR"))
+        screen.table(rows, head=head, whole=head)
         for said in dict.fromkeys(one.figures[0].name for one in known if one.figures):
             screen.say(f"measured: {said}")
         return Outcome(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from oneprior.core import Rows, ShapeError, per_row
-from oneprior.priors.diffusion.prior import Calls, DiffusionPrior
+from oneprior.priors.diffusion.prior import DiffusionPrior
 from oneprior.priors.diffusion.schedule import DenoisingPrior
 from oneprior.priors.gaussian import LowRankGaussian
 from oneprior.priors.mixture import GaussianMixturePrior
@@ -48,16 +48,11 @@ class Blended(DenoisingPrior):
             raise ShapeError("weights of a blend", tuple(weights.shape), f"as many as levels, {tuple(levels.shape)}")
         self.network, self.law, self.levels, self.weights = network, law, levels.double(), weights.double()
         self.schedule, self.event_shape = network.schedule, network.event_shape
-        self.sampler, self.moments = network.sampler, network.moments
+        self.sampler, self.moments, self.calls = network.sampler, network.moments, network.calls
 
     @property
     def device(self) -> torch.device:
         return self.network.device
-
-    @property
-    def calls(self) -> Calls:
-        """Those of the network."""
-        return self.network.calls
 
     def weight(self, t: Tensor) -> Tensor:
         """w at times of any shape."""

@@ -65,7 +65,7 @@ class ForeignDenoiser(DenoisingPrior):
         self.schedule = schedule or EDMSchedule(min(0.002, top / 2), top, preserving=False)
         self.sampler, self.moments = sampler, moments
         self._device = torch.device(device)
-        self.calls = Calls()
+        self.calls: Calls = Calls()
 
     @property
     def device(self) -> torch.device:

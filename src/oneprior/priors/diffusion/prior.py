@@ -134,7 +134,7 @@ class DiffusionPrior(DenoisingPrior):
         self.given, self.cfg_scale = given or Given(), float(cfg_scale)
         self.sampler, self.moments = sampler, moments
         self.precision: torch.dtype | None = None
-        self.calls = Calls()
+        self.calls: Calls = Calls()
         if self.cfg_scale != 1.0 and not self.given.values:
             raise InputError(f"cfg_scale = {cfg_scale} strengthens a condition, and none was given: bind one")
 

@@ -14,6 +14,7 @@ from oneprior.priors.base import Prior
 
 if TYPE_CHECKING:
     from oneprior.priors.diffusion.ode import OdePrior
+    from oneprior.priors.diffusion.prior import Calls
     from oneprior.priors.diffusion.samplers import DiffusionSampler
     from oneprior.priors.gaussian import LowRankGaussian
 
@@ -43,11 +44,13 @@ class DenoisingPrior(Prior):
         schedule: the noising process.
         sampler: the integrator that `sample` uses, None for the default; see `with_sampler`.
         moments: a Gaussian of the data, low rank plus noise, where it is known: guidance takes Cov[x | x_t] from it.
+        calls: what its network was asked, where it counts that itself.
     """
 
     schedule: Schedule
     sampler: DiffusionSampler | None = None
     moments: LowRankGaussian | None = None
+    calls: Calls | None = None
 
     @abstractmethod
     def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:

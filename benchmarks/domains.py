@@ -74,6 +74,8 @@ class Contender:
         space: of a GAN.
         draws: how many.
         images: how many of the domain's held-out events, evenly spread.
+        tasks: that it is asked for, where they are not all.
+        where: the domains that it is asked for in.
     """
 
     name: str
@@ -83,6 +85,8 @@ class Contender:
     space: str = "z"
     draws: int = DRAWS
     images: int = IMAGES
+    tasks: tuple[str, ...] = ()
+    where: tuple[str, ...] = NAMES
 
     @property
     def key(self) -> str:
@@ -94,19 +98,36 @@ CLASSICAL = ("simple", "total variation")
 EXACT = ("ppca", "mixture")
 DEEP = ("gan", "diffusion", "ldm")
 GUIDED = ("dps", "ddnm", "diffpir", "red-diff", "daps", "moment-matching")
+JUDGED = ("sr4", "random", "motion", "ct", "mri4")
+"""Tasks whose calibration is judged, with 99 draws: one of each kind."""
+PRINTED = ("sr4", "box", "random", "gaussian", "motion")
+"""Tasks of which the guided methods' figures were published."""
 CONTENDERS = (
     Contender("simple"),
     Contender("total variation"),
     *(Contender(name, name, draws=MANY_DRAWS) for name in EXACT),
     *(Contender("gan", "gan", aim) for aim in ("fast", "best")),
     *(Contender(f"gan in {space}", "gan", aim, space=space) for space in ("w", "w+") for aim in ("fast", "best")),
-    *(Contender("diffusion", "diffusion", aim, draws=MANY_DRAWS if aim == "calibrated" else DRAWS) for aim in AIMS),
+    Contender("diffusion", "diffusion", "fast"),
+    Contender("diffusion", "diffusion", "best"),
+    Contender("diffusion", "diffusion", "calibrated", draws=MANY_DRAWS, tasks=JUDGED),
     Contender("ldm", "ldm", "fast"),
     Contender("brgm", "gan", method="brgm", space="w+", draws=1),
-    Contender("control: brgm variational", "gan", method="brgm-variational", space="w+", images=16),
+    Contender("control: brgm variational", "gan", method="brgm-variational", space="w+", images=16, tasks=JUDGED),
     Contender("diffpir 100", "diffusion", method="diffpir", draws=DRAWS, images=16),
-    Contender("dps", "diffusion", method="dps", images=6, draws=9),
-    *(Contender(f"{name}, published", "diffusion", method=f"{name}:published", draws=1, images=16) for name in GUIDED),
+    Contender("dps", "diffusion", method="dps", images=6, draws=9, tasks=JUDGED),
+    *(
+        Contender(
+            f"{name}, published",
+            "diffusion",
+            method=f"{name}:published",
+            draws=1,
+            images=16,
+            tasks=PRINTED,
+            where=("chest",),
+        )
+        for name in GUIDED
+    ),
 )
 
 
@@ -120,9 +141,10 @@ def run(options: Options) -> None:
         for which in NAMES:
             if place in ("", which):
                 for contender in CONTENDERS:
-                    if name in ("", contender.name, contender.key):
+                    if name in ("", contender.name, contender.key) and which in contender.where:
                         for task in TASKS[which]:
-                            _cell(which, contender, task, options)
+                            if task in (contender.tasks or TASKS[which]):
+                                _cell(which, contender, task, options)
                 if name in ("", "prior draws"):
                     _prior_draws(which, options)
     if place in ("", "table"):

@@ -53,10 +53,11 @@ def score(result: Restoration, run: Run, features: Features, body: Tensor | None
 
 
 def of_pictures(mean: Tensor, draw: Tensor, x: Tensor, features: Features) -> dict[str, Any]:
-    """PSNR of the mean and of one draw, and the perceptual distance of the draw, a number for each event."""
+    """PSNR of the mean and of one draw, and the perceptual distance of both, a number for each event."""
     return {
         "psnr_mean": psnr(mean, x).tolist(),
         "psnr_draw": psnr(draw, x).tolist(),
+        "perceptual_mean": perceptual_distance(mean.float(), x.float(), features).tolist(),
         "perceptual_draw": perceptual_distance(draw.float(), x.float(), features).tolist(),
     }
 

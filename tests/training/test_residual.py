@@ -1,5 +1,6 @@
 """The residual of a run: measured when training ends, kept with it, believed in by restoration."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,6 +53,19 @@ def test_a_law_that_covers_all_events_has_none(tmp_path):
     assert type(run.whole_prior()) is type(run.prior())
     with pytest.raises(InputError, match="no residual"):
         measure_residual(run, array_dataset(X))
+
+
+def test_it_is_measured_again_on_the_runs_own_data(tmp_path):
+    np.save(tmp_path / "x.npy", X.numpy())
+    oneprior.train("vae", data=tmp_path / "x.npy", out=tmp_path / "vae", images=64, batch_size=32, held_out=0.25)
+    run = load(tmp_path / "vae")
+    before = read_residual(run.path, torch.device("cpu"))
+    measure_residual(run)
+    after = read_residual(run.path, torch.device("cpu"))
+    assert before is not None
+    assert after is not None
+    assert torch.equal(before.scale, after.scale)
+    assert torch.allclose(before.law.variances, after.law.variances)
 
 
 def test_it_can_be_left_out_and_measured_later(tmp_path):

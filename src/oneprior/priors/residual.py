@@ -4,7 +4,8 @@ A GAN, a VAE, a VQ-VAE or a latent diffusion model has its support on a thin sur
 posterior that believes in the surface is sure of itself and wrong: with small noise it collapses on the point nearest
 to y. What is left over of real events when the model has explained them as well as it can, e = x - f(z), is a law like
 any other: e = scale * v with a scale for each entry (pixels of a border are never wrong) and v ~ N(mean, S), low rank
-plus noise. It is measured once for a run, never for a task (`training.residual`).
+plus noise, S fitted in the principal axes of the events (`priors.shrinkage`). It is measured once for a run, never for
+a task (`training.residual`).
 Tarantola (2005, section 1.5) calls it modelisation error, Kaipio and Somersalo (2007) approximation error.
 
 For a linear instrument A with Gaussian noise, e is integrated out in closed form:
@@ -35,6 +36,8 @@ from oneprior.priors.base import NoisePrior, Prior
 from oneprior.priors.exact import GaussianPosterior
 from oneprior.priors.gaussian import LowRankGaussian
 from oneprior.priors.linear_gaussian import DENSE_LIMIT, Instrument
+from oneprior.priors.moments import Moments
+from oneprior.priors.shrinkage import fit_in_axes
 
 
 @dataclass(frozen=True)
@@ -50,17 +53,22 @@ class Residual:
     scale: Tensor
 
     @classmethod
-    def fit(cls, left: Tensor, rank: int | None = None, growth: float = 1.0) -> Residual:
+    def fit(cls, left: Tensor, rank: int | None = None, growth: float = 1.0, events: Moments | None = None) -> Residual:
         """From samples of e, (n, *event_shape).
 
         Args:
             left: the samples.
             rank: of the covariance; by default that with the best held-out likelihood.
             growth: a factor on the covariance, for what fitting z has taken away.
+            events: the moments of the events themselves, in whose axes few samples say more (`priors.shrinkage`);
+                not used with a rank, nor where they are of leading directions only.
         """
         size = left.square().mean(0).sqrt()
         scale = (size + 0.1 * size.square().mean().sqrt()).clamp_min(1e-6)
-        law = LowRankGaussian.fit([left / scale], rank)
+        if events is None or rank is not None or not events.dense:
+            law = LowRankGaussian.fit([left / scale], rank)
+        else:
+            law = fit_in_axes(left / scale, _axes(events, scale))
         law = LowRankGaussian(law.mean, law.basis, growth * law.variances, growth * law.noise_variance)
         return cls(law, scale)
 
@@ -318,6 +326,12 @@ class InverseRoot:
         """D x, with the spectrum moved to [-1, 1]."""
         spread = self.rest * self.instrument.forward(self.instrument.adjoint(x))
         return (spread + (self.noise - self.middle) * x) / self.reach
+
+
+def _axes(events: Moments, scale: Tensor) -> Tensor:
+    """The principal axes of events / scale, (d, d)."""
+    by = 1 / scale.flatten().to(events.scatter)
+    return torch.linalg.eigh(events.scatter * by * by[:, None])[1]
 
 
 class _Real(LinearOperator):

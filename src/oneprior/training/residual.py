@@ -7,6 +7,7 @@ at once (Adam, from the best of some draws), while s^2 follows the mean square o
 of e away, about dim(z) of dim(x) degrees of freedom, which the covariance is given back.
 
 Events are held out where the run holds any out; a model that knows its training set by heart would leave too little.
+They are few, and their covariance is fitted in the axes of all events (`priors.shrinkage`).
 
 A GAN with a mapping network can be restored with in the spaces w and w+ as well, and what is left is another law in
 each: a style for every layer reaches far more than the generator was trained to make. So each has its own residual.
@@ -29,33 +30,37 @@ from oneprior.data.batch import Batch, Dataset
 from oneprior.models.base import Model
 from oneprior.priors.base import NoisePrior
 from oneprior.priors.gaussian import LowRankGaussian
-from oneprior.priors.moments import HeldOutMoments
+from oneprior.priors.moments import HeldOutMoments, Moments
 from oneprior.priors.residual import Residual
 from oneprior.priors.styles import Space
 from oneprior.training.folder import read_tensors, write_tensors
+from oneprior.training.material import Material, reopen_material
 from oneprior.training.run import MOMENTS, RESIDUAL, Run
 
 _BATCH = 64
 _MOMENTS, _RANK = 4096, 64  # events behind the Gaussian of the data, and its largest rank
-_SEARCHED = 256  # the most events of a search, which costs `_STEPS` gradients each; half of them in w and w+
+_SEARCHED = 512  # the most events of a search, which costs `_STEPS` gradients each
 _STEPS, _STARTS, _RATE = 150, 16, 0.1
 _OWN: tuple[Space | None, ...] = (None, "w", "w+")  # each with a residual of its own
 
 
 def fit_residual(
-    model: Model, data: Dataset, events: int = 1024, seed: int = 0, space: Space | None = None
+    model: Model,
+    data: Dataset,
+    events: int = 1024,
+    seed: int = 0,
+    space: Space | None = None,
+    moments: Moments | None = None,
 ) -> Residual | None:
     """The law of x - f(z) over some events of the data; None for a family whose law covers all events by itself.
 
     Args:
         model: trained.
         data: real events, held out if possible.
-        events: how many are used at most; 256 where z has to be searched for.
+        events: how many are used at most; 512 where z has to be searched for.
         seed: of the search's first guesses.
         space: of the latents that are searched, for a GAN; its own by default.
-
-    Raises:
-        InputError: for fewer than two events.
+        moments: of all events, in whose axes the law is fitted; those of `data` by default.
     """
     if model.surface() is None or len(data) < 2:
         return None
@@ -63,7 +68,7 @@ def fit_residual(
     lengths: list[Tensor] = []
     numbers = 0
     for k, batch in enumerate(_some(data, events, model.device)):
-        if lengths and k * _BATCH >= (_SEARCHED if space is None else _SEARCHED // 2):
+        if lengths and k * _BATCH >= _SEARCHED:
             break
         rows = Rows(range(k * _BATCH, k * _BATCH + len(batch)), seed=seed, stream="residual", device=model.device)
         seen = model.explain(batch.x, rows, batch.condition)
@@ -73,24 +78,30 @@ def fit_residual(
             numbers = u[0].numel()
         parts.append(batch.x - seen)
     left = torch.cat(parts).cpu()
-    rank, size = None if len(left) >= 32 else 0, left[0].numel()
-    if not lengths:
-        return Residual.fit(left, rank)
-    fitted = numbers if space is None else float(torch.cat(lengths).mean())
-    return Residual.fit(left, rank, growth=size / max(size - fitted, size / 4))
+    rank, size, growth = None if len(left) >= 32 else 0, left[0].numel(), 1.0
+    if lengths:
+        fitted = numbers if space is None else float(torch.cat(lengths).mean())
+        growth = size / max(size - fitted, size / 4)
+    return Residual.fit(left, rank, growth, moments or _moments(data).fitted)
 
 
-def measure_residual(run: Run, data: Dataset, events: int = 1024) -> Run:
+def measure_residual(run: Run, data: Dataset | None = None, events: int = 1024) -> Run:
     """Fits the residual of a trained run, writes it into its folder, and returns the run that knows it.
 
+    Args:
+        run: finished.
+        data: real events; by default the run's own, as at the end of its training.
+        events: as in `fit_residual`.
+
     Raises:
-        InputError: for a family that needs none (its law covers all events), or an entry of the zoo, which stays as it
-            was published.
+        InputError: for a family that needs none (its law covers all events), data that are no more where they were, or
+            an entry of the zoo, which stays as it was published.
     """
     run.refuse_published()
-    if run.model.surface() is None or len(data) < 2:
+    own = reopen_material(run.record.data) if data is None else Material(data, data, {})
+    if run.model.surface() is None or len(own.training) < 2:
         raise InputError(f"a {run.family} has no residual: its law covers every event, or there are no events")
-    leave_laws(run.path, run.model, data, data, events, run.record.train.get("seed", 0))
+    leave_laws(run.path, run.model, own.training, own.held_out, events, run.record.train.get("seed", 0))
     return run
 
 
@@ -105,10 +116,11 @@ def leave_laws(folder: Path, model: Model, data: Dataset, unseen: Dataset | None
         events: as in `fit_residual`.
         seed: as there.
     """
-    write_moments(folder, fit_moments(data))
+    seen = _moments(data)
+    write_moments(folder, _gaussian(seen, data.event_shape))
     for space in _OWN:
         if space is None or space in model.spaces:
-            law = fit_residual(model, unseen or data, events, seed, space)
+            law = fit_residual(model, unseen or data, events, seed, space, seen.fitted)
             if law is not None:
                 write_residual(folder, law, space)
 
@@ -119,13 +131,22 @@ def fit_moments(data: Dataset) -> LowRankGaussian:
     Its covariance is that of a new event: n events pull mean and directions towards themselves, and others lie farther
     out, by about (n + 1) / (n - rank - 2) in square (the mean of Hotelling's statistic).
     """
-    moments = HeldOutMoments(data.event_shape.numel())
-    for batch in _some(data, _MOMENTS, torch.device("cpu")):
-        moments.update(batch.x.flatten(1))
+    return _gaussian(_moments(data), data.event_shape)
+
+
+def _gaussian(moments: HeldOutMoments, event_shape: torch.Size) -> LowRankGaussian:
+    """`fit_moments`; afterwards `moments.fitted` are those of all events."""
     mean, basis, variances, noise = (value.float() for value in moments.finish(None, _RANK))
     n = moments.seen
     growth = (n + 1) / max(n - len(variances) - 2, (n + 1) / 4)
-    return LowRankGaussian(mean.reshape(data.event_shape), basis, growth * variances, growth * noise)
+    return LowRankGaussian(mean.reshape(event_shape), basis, growth * variances, growth * noise)
+
+
+def _moments(data: Dataset) -> HeldOutMoments:
+    moments = HeldOutMoments(data.event_shape.numel())
+    for batch in _some(data, _MOMENTS, torch.device("cpu")):
+        moments.update(batch.x.flatten(1))
+    return moments
 
 
 def write_moments(folder: Path, law: LowRankGaussian) -> None:

@@ -106,6 +106,17 @@ def test_the_residual_is_the_one_that_was_measured_in_the_space(tmp_path):
     assert "residual" not in restore(run, seen(run), samples=1, method=QUICK, space="w+").diagnostics
 
 
+def test_w_is_asked_by_default_where_its_residual_was_measured(tmp_path):
+    run = gan(tmp_path / "style")
+    write_residual(run.path, believed(0.5))
+    assert restore(run, seen(run), samples=1, method=QUICK).diagnostics["space"] == "z"
+    write_residual(run.path, believed(0.1), "w")
+    found = restore(run, seen(run), samples=1, method=QUICK)
+    assert found.diagnostics["space"] == "w"
+    assert "residual" not in found.diagnostics
+    assert restore(run, seen(run), samples=1, method=QUICK, residual=False).diagnostics["space"] == "z"
+
+
 def test_what_has_no_such_space_says_so(style, tmp_path):
     conv = gan(tmp_path / "conv", network="conv")
     ppca = save(PPCA(PPCAConfig(rank=2), SHAPE), tmp_path / "ppca")

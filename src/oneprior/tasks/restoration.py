@@ -170,7 +170,7 @@ def restore_iter(
         residual: whether what a run's decoder cannot say of real events is part of its law (`priors.residual`).
         overlap: entries that neighbouring tiles share, where the event is larger than the prior's; half a tile by
             default (`priors.tiled`: one data term for all tiles).
-        space: latents of a GAN's run in which the posterior is asked: z (default), w or w+ (`tasks.belief`).
+        space: latents of a GAN's run in which the posterior is asked: z, w or w+; see `tasks.belief` for the default.
         truncation: psi of a GAN's run; 1 for none.
 
     Yields:

@@ -28,7 +28,7 @@ class Calibrate(Command):
         aim: how the method is chosen.
         method: its name instead.
         guide: a trained ppca or mixture of the same data, which lends a denoiser its covariance.
-        space: latents of a StyleGAN2 in which the posterior is asked: z by default.
+        space: latents of a StyleGAN2 in which the posterior is asked: w by default.
         truncation: of a gan: below 1 its pictures are drawn towards the average one.
         inside: only entries count whose standard deviation over the real events is above this share of the range;
             a constant border flatters every figure.

@@ -52,7 +52,7 @@ class Restore(Command):
         aim: how the method is chosen: quickly, for the smallest error, or for honest intervals.
         method: its name instead: closed-form, daps, moment-matching, hmc, elliptical-slice, resampling, ...
         guide: a trained ppca or mixture of the same data, which lends a denoiser its covariance; its own by default.
-        space: latents of a StyleGAN2 in which the posterior is asked: z by default, w+ for brgm.
+        space: latents of a StyleGAN2 in which the posterior is asked: w by default, w+ for brgm.
         truncation: of a gan: below 1 its pictures are drawn towards the average one.
         features: the perceptual term of brgm: own:FILE, inception:FILE, or module:function of two batches of pictures
             (LPIPS, where its weights are at hand); without it the term is left out.

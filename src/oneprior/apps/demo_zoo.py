@@ -1,8 +1,8 @@
 """What the demonstration shows of the zoo: a prior that nobody had to train here, on events that it has not seen.
 
 Digits can be learned in minutes, films and scans cannot, and the package brings no data. The entries of the zoo bring a
-few held-out events of their own (`training.zoo`): these are damaged and restored, by the best entry of each domain that
-is quick enough for a demonstration.
+few pictures to try them on (`training.zoo`): these are damaged and restored, by the best entry of each domain that is
+quick enough for a demonstration.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def sections(shown: Sequence[Shown]) -> list[Section]:
     parts: list[Section] = [
         Heading("From the zoo: priors that come with the package"),
         Text(
-            "No digit here: films and scans that these priors have not seen, seen through means of 4 x 4 pixels and "
-            "noise of 5 %. Nothing was trained for this page, and nothing is for diagnosis."
+            "No digit here: films and scans that these priors have not seen, behind means of 4 x 4 pixels and noise of "
+            "5 %. Nothing was trained for this page, and nothing is for diagnosis."
         ),
     ]
     for one in shown:
@@ -73,6 +73,8 @@ def sections(shown: Sequence[Shown]) -> list[Section]:
             f"`{PREFIX}{one.entry.name}`, {facts.data} ({facts.licence}; {facts.credit}): {one.result.method}, "
             f"{one.result.seconds:.1f} s for {len(one.result.mean)} events; PSNR of the mean {decibels:.1f} dB."
         )
+        if facts.examples:
+            caption += f" What is restored are {facts.examples.partition(':')[0]}."
         highest = _highest(one.result)
         parts += [Heading(facts.title.partition(",")[0].capitalize(), 3), Strips(strips(one), caption)]
         parts.append(Picture(pictures.colour_bar(0, highest, "posterior deviation")))

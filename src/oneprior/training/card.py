@@ -139,6 +139,7 @@ def zoo_card(record: RunRecord, entry: Entry) -> str:
         f"- **Cite**: {facts.citation}",
         f"- **Changes to the data**: {facts.prepared}",
         f"- **What the data leave out**: {facts.leaves_out}",
+        *([f"- **Examples**: {facts.examples}"] if facts.examples else []),
         f"- **Training**: {spent}; seed {entry.seed}",
         f"- **Hardware**: {_line(cost.get('hardware') or {})}",
         "",

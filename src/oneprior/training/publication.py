@@ -79,7 +79,7 @@ def publish(
         first: the record of the run of its autoencoder, for a latent diffusion that stands on one.
         figures: what was measured, the telling one first.
         cpu_minutes: what the training cost, its first stage included.
-        examples: a few events that it has not seen, (n, *event_shape) in [-1, 1], of pictures.
+        examples: a few events to try it on, not seen in training, (n, *event_shape) in [-1, 1], of pictures.
 
     Returns:
         The entry as it was written.

@@ -8,7 +8,7 @@ prepared, what it leaves out, how long it took on what, what was measured, and t
     zoo/NAME/config.json, model.safetensors, moments.safetensors, residual.safetensors, guide/     the run
     zoo/NAME/zoo.json                                                                              `Entry`
     zoo/NAME/card.md                                                                               the same for people
-    zoo/NAME/examples/*.png                                                                        a few held-out events
+    zoo/NAME/examples/*.png                                                                        a few events to try it on
 
 `zoo:NAME` is a path to it wherever a run is asked for: `oneprior.load("zoo:chest-mixture")`. Weights learned from data
 that are shared under a share-alike licence are shared under the same one. Entries are made by `training.publication`,
@@ -46,6 +46,7 @@ class Facts:
         citation: the paper of the data, or how they ask to be cited.
         prepared: what was done to the data, which their licence asks to be said.
         leaves_out: what the data do not show, so that the prior does not know it.
+        examples: what the pictures are that come with the entry, to try it on.
     """
 
     title: str
@@ -57,6 +58,7 @@ class Facts:
     citation: str
     prepared: str
     leaves_out: str
+    examples: str = ""
 
     @property
     def share_alike(self) -> bool:
@@ -147,7 +149,7 @@ class Entry:
 
     @property
     def examples(self) -> tuple[Path, ...]:
-        """Pictures of a few events that the prior has not seen."""
+        """Pictures of a few events to try it on, none of which it has seen; see `Facts.examples`."""
         return tuple(sorted((self.folder / EXAMPLES).glob("*.png")))
 
     @property

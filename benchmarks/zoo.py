@@ -80,8 +80,8 @@ def facts(domain: str, kind: str) -> Facts:
     """What a person says of an entry."""
     what = {"chest": "chest films, 32 x 32", "brain": "brain slices, 48 x 40"}[domain]
     examples = (
-        f"pictures of nobody, drawn by {domain}-{TEACHERS[kind]}, another prior of the same data, with seed 0: the data "
-        "themselves are not part of the package. The figures below are of real events"
+        f"pictures of nobody, drawn by {domain}-{TEACHERS[kind]}, another prior of the same data, with seed 0: the "
+        "data themselves are not part of the package. The figures below are of real events"
     )
     return Facts(title=f"{what}, {KINDS[kind]}", domain=domain, examples=examples, **DOMAINS[domain])
 

@@ -196,7 +196,7 @@ def _check(run: Run, name: str, facts: Facts) -> None:
             f"{run.path} was trained on data under {own}, which asks that what is made of it is shared alike: publish "
             f"it under {own}, not {facts.licence}"
         )
-    if missing := [key for key, value in asdict(facts).items() if not value]:
+    if missing := [key for key, value in asdict(facts).items() if not value and key != "examples"]:
         raise InputError(f"{name}: the facts lack {', '.join(missing)}; say them, a card without them helps nobody")
 
 

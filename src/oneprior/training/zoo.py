@@ -8,7 +8,7 @@ prepared, what it leaves out, how long it took on what, what was measured, and t
     zoo/NAME/config.json, model.safetensors, moments.safetensors, residual.safetensors, guide/     the run
     zoo/NAME/zoo.json                                                                              `Entry`
     zoo/NAME/card.md                                                                               the same for people
-    zoo/NAME/examples/*.png                                                                        a few events to try it on
+    zoo/NAME/examples/*.png                                                                        pictures to try it on
 
 `zoo:NAME` is a path to it wherever a run is asked for: `oneprior.load("zoo:chest-mixture")`. Weights learned from data
 that are shared under a share-alike licence are shared under the same one. Entries are made by `training.publication`,

@@ -167,3 +167,22 @@ def test_many_directions_of_large_events():
     x = Rows(220, seed=0).normal(1, 70, 70)
     model, _ = fit(PPCAConfig(rank=150), x)
     assert model.prior().basis.shape == (4900, 150)
+
+
+def test_it_is_widened_where_others_are_farther_than_its_own_events():
+    """Six groups of like events: maximum likelihood knows the groups, and others belong to none of them."""
+    own = Rows(6, seed=1).normal(1, 6, 6).repeat_interleave(20, 0) + 0.05 * Rows(120, seed=2).normal(1, 6, 6)
+    others = Rows(40, seed=3).normal(1, 6, 6) + 0.05 * Rows(40, seed=4).normal(1, 6, 6)
+    model, _ = fit(PPCAConfig(), own)
+    before = float(model.prior().log_prob(others).mean())
+    assert model.widen([Batch(others)]) > 2
+    assert float(model.prior().log_prob(others).mean()) > before + 1
+
+
+def test_it_stays_where_others_are_alike():
+    x = Rows(3000, seed=5).normal(1, 4, 4)
+    model, _ = fit(PPCAConfig(), x[:2500])
+    noise = model.noise_variance.clone()
+    assert model.widen([Batch(x[2500:])]) < 1.1
+    assert model.widen([]) == 1
+    assert torch.allclose(model.noise_variance, noise, rtol=0.1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
@@ -135,6 +135,10 @@ class ClosedFormModel(Model):
     @abstractmethod
     def fit_passes(self, passes: Callable[[], Iterator[Batch]], rows: Rows) -> Iterator[dict[str, float]]:
         """Fit; `passes()` starts a new pass over the data; yields metrics after each step of the fit."""
+
+    @abstractmethod
+    def widen(self, unseen: Iterable[Batch]) -> float:
+        """Make the law as wide as events that were held out ask; returns the factor on the noise variance."""
 
 
 def mean_over_rows(value: Tensor, batch: Batch) -> Tensor:

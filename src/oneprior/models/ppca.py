@@ -8,11 +8,13 @@ drawing from its own stream.
 A class condition gives every class its own K components: a row with a label belongs to its class's components, a row
 without one to any. The law under a condition is the mixture with the other classes' weights at 0, and the "absent"
 value is the mixture with all of them. Posteriors under linear measurements stay exact under every condition.
+
+Where events were held out, the noise variance is the one under which *they* are likeliest (`PPCA.widen`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -27,6 +29,7 @@ from oneprior.priors.mixture import GaussianMixturePrior
 from oneprior.priors.moments import DENSE_LIMIT, HeldOutMoments
 from oneprior.priors.pushforward import NoisePushforward
 
+_FACTORS = tuple(2 ** (k / 8) for k in range(17))  # of the noise variance
 _SAMPLE = 1 << 24  # numbers kept in memory for the start
 _LLOYD = 10
 _LEAST = 1e-8  # memberships below this add nothing to the moments
@@ -109,6 +112,26 @@ class PPCA(ClosedFormModel):
         state |= {"basis": state["basis"][..., :most].clone(), "variances": state["variances"][..., :most].clone()}
         kept.load_state_dict(state)
         return kept.eval()
+
+    @torch.no_grad()
+    def widen(self, unseen: Iterable[Batch]) -> float:
+        """Multiply the noise variances by the factor, 1 to 4, under which other events are likeliest; returns it.
+
+        Maximum likelihood leaves too little variance where it has no directions: what the events of the fit leave over
+        is less than what others do, and the less the more they are alike (slices of one head).
+        """
+        batches = [batch.x for batch in unseen]
+        own = self.noise_variance.clone()
+
+        def likelihood(factor: float) -> float:
+            self.noise_variance.copy_(factor * own)
+            law = self.prior()
+            assert isinstance(law, LowRankGaussian | GaussianMixturePrior)
+            return sum(float(law.log_prob(x).double().sum()) for x in batches)
+
+        best = max(_FACTORS, key=likelihood) if batches else 1.0
+        self.noise_variance.copy_(best * own)
+        return best
 
     def _component(self, k: int) -> LowRankGaussian:
         rank = int(self.rank[k])

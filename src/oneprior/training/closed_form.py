@@ -14,9 +14,10 @@ from oneprior.models.base import ClosedFormModel
 from oneprior.training.card import hardware
 from oneprior.training.config import TrainConfig
 from oneprior.training.folder import RunRecord
+from oneprior.training.guide import WIDENED
 from oneprior.training.held_out import previews
 from oneprior.training.journal import Journal
-from oneprior.training.order import passes_over, seeded
+from oneprior.training.order import passes_over, seeded, some_of
 from oneprior.training.parallel import Team
 from oneprior.training.progress import Progress
 from oneprior.training.residual import fit_moments, write_moments
@@ -24,9 +25,16 @@ from oneprior.training.run import write_run
 
 
 def fit_in_closed_form(
-    model: ClosedFormModel, data: Dataset, config: TrainConfig, folder: Path | None, record: RunRecord, team: Team
+    model: ClosedFormModel,
+    data: Dataset,
+    unseen: Dataset | None,
+    config: TrainConfig,
+    folder: Path | None,
+    record: RunRecord,
+    team: Team,
 ) -> Iterator[Progress]:
-    """Fit a `ClosedFormModel`; yields after each step of the fit. A killed one starts anew."""
+    """Fit a `ClosedFormModel`, then widen it by what was held out; yields after each step of the fit. A killed one
+    starts anew."""
     model = model.to(team.device)
     fresh = folder is not None and not folder.exists()
     journal, start = Journal(folder, config, team), time.perf_counter()
@@ -55,6 +63,7 @@ def fit_in_closed_form(
                 raise DivergedError(f"{wrong[0]} became NaN at pass {step}; look for constant or broken data")
             journal.line(last)
             yield last
+        factor = model.widen(some_of(unseen, WIDENED, team.device)) if unseen is not None and len(unseen) > 1 else 1.0
         picture = None
         if config.preview_every != 0:
             picture = journal.preview(previews(model, data, config, team), started * len(data))
@@ -64,6 +73,7 @@ def fit_in_closed_form(
             "images": started * len(data),
             "seconds": round(seconds, 3),
             "losses": losses,
+            "widened": factor,
             "hardware": hardware(team.device, team.size),
         }
         if folder is not None and team.main:

@@ -30,7 +30,7 @@ from oneprior.priors.diffusion.prior import DiffusionPrior
 from oneprior.priors.diffusion.schedule import DenoisingPrior
 from oneprior.training.folder import write_tensors
 from oneprior.training.numerics import quick
-from oneprior.training.order import passes_over, seeded
+from oneprior.training.order import passes_over, seeded, some_of
 from oneprior.training.run import BLEND, GUIDE, Run, save
 
 LARGEST = 2048
@@ -41,6 +41,8 @@ EVENTS = 16_384
 """Events at most, spread evenly over the data."""
 BLENDED = 128
 """Events on which network and mixture are weighed against each other."""
+WIDENED = 512
+"""Held-out events that tell how wide the mixture has to be."""
 _BATCH = 512
 
 
@@ -61,7 +63,7 @@ def leave_guide(folder: Path, model: Model, data: Dataset, unseen: Dataset | Non
     partial = folder / f".{GUIDE}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     about = {"path": "the data of the run that it guides", "trained_on": len(data)}
-    guide = fit_guide(data, seed)
+    guide = fit_guide(data, seed, unseen)
     save(guide, partial, units=data.units, geometry=data.geometry, data=about)
     partial.rename(folder / GUIDE)
     law = guide.to(model.device).prior()
@@ -93,12 +95,13 @@ def refit_blend(run: Run, data: Dataset) -> Blended:
     return leave_blend(run.path, prior, law, data, run.record.train.get("seed", 0))
 
 
-def fit_guide(data: Dataset, seed: int = 0) -> PPCA:
+def fit_guide(data: Dataset, seed: int = 0, unseen: Dataset | None = None) -> PPCA:
     """A mixture of Gaussians of low rank by EM, whatever the conditions of the data; on the processor.
 
     Args:
         data: at least `EACH` events.
         seed: of the first centres.
+        unseen: events that were held out, which tell how wide the law has to be (`PPCA.widen`).
     """
     some = Subset(data, torch.linspace(0, len(data) - 1, min(EVENTS, len(data))).round().long().unique())
     config = PPCAConfig(components=max(1, min(COMPONENTS, len(some) // EACH)))
@@ -106,4 +109,6 @@ def fit_guide(data: Dataset, seed: int = 0) -> PPCA:
     with seeded(seed, "guide"):
         passes = passes_over(some, _BATCH, seed, torch.device("cpu"))
         deque(model.fit_passes(passes, Rows(_BATCH, seed=seed, stream="guide")), maxlen=0)
+    if unseen is not None:
+        model.widen(some_of(unseen, WIDENED))
     return model.trimmed()

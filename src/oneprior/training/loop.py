@@ -110,7 +110,7 @@ def fit(
     )
     folder = None if folder is None else Path(folder)
     if isinstance(model, ClosedFormModel):
-        return fit_in_closed_form(model, data, config, folder, record, team)
+        return fit_in_closed_form(model, data, held_out, config, folder, record, team)
     fitting = _Fit(model, data, config, folder, held_out if measurable else None, record, team)
     fitting.budget = budget or fitting.budget
     fitting.unseen = held_out if held_out is not None and len(held_out) > 1 else None

@@ -134,3 +134,10 @@ def passes_over(data: Dataset, batch_size: int, seed: int, device: torch.device)
             yield batch.to(device)
 
     return passes
+
+
+def some_of(data: Dataset, events: int, device: torch.device | str = "cpu", batch_size: int = 64) -> Iterator[Batch]:
+    """At most so many events of the data, evenly spread, in batches."""
+    index = torch.linspace(0, len(data) - 1, min(events, len(data))).round().long().unique()
+    for part in index.split(batch_size):
+        yield data.batch(part).to(device)

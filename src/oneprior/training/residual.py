@@ -19,7 +19,7 @@ mean square of what was left was 0.16 in z, 0.13 in w and 0.05 in w+, where |u|^
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -35,6 +35,7 @@ from oneprior.priors.residual import Residual
 from oneprior.priors.styles import Space
 from oneprior.training.folder import read_tensors, write_tensors
 from oneprior.training.material import Material, reopen_material
+from oneprior.training.order import some_of
 from oneprior.training.run import MOMENTS, RESIDUAL, Run
 
 _BATCH = 64
@@ -67,7 +68,7 @@ def fit_residual(
     parts: list[Tensor] = []
     lengths: list[Tensor] = []
     numbers = 0
-    for k, batch in enumerate(_some(data, events, model.device)):
+    for k, batch in enumerate(some_of(data, events, model.device, _BATCH)):
         if lengths and k * _BATCH >= _SEARCHED:
             break
         rows = Rows(range(k * _BATCH, k * _BATCH + len(batch)), seed=seed, stream="residual", device=model.device)
@@ -144,7 +145,7 @@ def _gaussian(moments: HeldOutMoments, event_shape: torch.Size) -> LowRankGaussi
 
 def _moments(data: Dataset) -> HeldOutMoments:
     moments = HeldOutMoments(data.event_shape.numel())
-    for batch in _some(data, _MOMENTS, torch.device("cpu")):
+    for batch in some_of(data, _MOMENTS):
         moments.update(batch.x.flatten(1))
     return moments
 
@@ -190,13 +191,6 @@ def _tensors(law: LowRankGaussian) -> dict[str, Tensor]:
 
 def _law(tensors: Mapping[str, Tensor]) -> LowRankGaussian:
     return LowRankGaussian(tensors["mean"], tensors["basis"], tensors["variances"], tensors["noise_variance"])
-
-
-def _some(data: Dataset, events: int, device: torch.device) -> Iterator[Batch]:
-    """Events spread evenly over the data."""
-    index = torch.linspace(0, len(data) - 1, min(events, len(data))).round().long().unique()
-    for part in index.split(_BATCH):
-        yield data.batch(part).to(device)
 
 
 def _surface(model: Model, condition: Mapping[str, Tensor], space: Space | None) -> NoisePrior:

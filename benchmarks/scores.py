@@ -110,6 +110,7 @@ def row_of(cell: Mapping[str, Any]) -> dict[str, Any]:
         "error": float(values.std() / len(values) ** 0.5),
         "PSNR of a draw": mean("psnr_draw"),
         "perceptual": mean("perceptual_draw"),
+        "perceptual of mean": mean("perceptual_mean"),
         "CRPS": mean("crps"),
         "coverage": cell.get("coverage"),
         "deciles": f"{min(spread):.2f} .. {max(spread):.2f}" if spread else None,

@@ -75,6 +75,18 @@ def test_tiles_are_told_on_the_screen_on_the_page_and_in_the_record(runs, tmp_pa
     assert said in page
     assert "exact for the law of the tiles, which is not that of larger images" in page
     assert "not judged: in tiles" in page
+    assert "noise: fits the prior" not in page
+
+
+def test_in_a_folder_a_tiled_picture_is_not_said_to_fit(runs, tmp_path):
+    (tmp_path / "x").mkdir()
+    Image.fromarray(np.concatenate([DIGITS[1000], DIGITS[1001]], 1)).save(tmp_path / "x" / "wide.png")
+    Image.fromarray(DIGITS[1002]).save(tmp_path / "x" / "own.png")
+    assert run(asked(runs, "ppca", tmp_path / "x", "identity", tmp_path / "out")) == 0
+    table = (tmp_path / "out" / "report.html").read_text().partition("Image by image")[2]
+    rows = {name: table.partition(name)[2].partition("</tr>")[0] for name in ("wide<", "own<")}
+    assert "not judged" in rows["wide<"]
+    assert "yes" in rows["own<"]
 
 
 def test_what_was_warned_of_is_on_the_page_and_in_the_record(runs, tmp_path):

@@ -79,7 +79,9 @@ def test_a_prior_draws_and_restores_by_its_name(tmp_path, capsys):
     record = json.loads((out / "result.json").read_text())
     assert record["settings"]["run"] == "zoo:digits-diffusion"
     assert record["figures"]["n"] == 2
-    assert "zoo:digits-diffusion" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert "zoo:digits-diffusion" in page
+    assert "the prior learned from" in page  # and whom the licence asks to name
     lent = [*words, "--guide", "zoo:digits-ppca"]
     assert run(["restore", "zoo:digits-diffusion", *lent, "--out", str(tmp_path / "lent")]) == 0
     assert run(["info", "zoo:digits-ppca"]) == 0

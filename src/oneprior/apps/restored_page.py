@@ -54,6 +54,7 @@ class Told:
         typed: the command.
         seed: of its numbers.
         values: which were read as black and white, in words.
+        credit: what a prior of the zoo learned from, and whom the licence asks to name.
     """
 
     title: str
@@ -64,6 +65,7 @@ class Told:
     typed: str
     seed: int
     values: str = ""
+    credit: str = ""
 
 
 def page_of_file(
@@ -146,7 +148,7 @@ def briefly(doubts: Mapping[str, str]) -> tuple[dict[str, str], str]:
 def _cards(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     cards = []
     if figures["misfit"] is not None:
-        doubted = figures["misfit"] > 1.2 or figures["doubtful"] or _minded(figures)
+        doubted = figures["misfit"] > 1.2 or figures["doubtful"] or _minded(figures) or "tiles" in figures
         fits = "about 1 or below is well" if doubted else "fits the prior"
         cards.append((f"{figures['misfit']:.2f}", f"misfit, in units of the noise: {fits}"))
     if "psnr_mean" in figures:
@@ -226,6 +228,8 @@ def _lines(figures: Mapping[str, Any], told: Told) -> list[tuple[str, str]]:
     lines = [("method", f"{figures['method']}"), ("the draws are", _exactness(figures)), ("aim", told.aim)]
     if told.values:
         lines.append(("values from black to white", told.values))
+    if told.credit:
+        lines.append(("the prior learned from", told.credit))
     for name, value in figures.items():
         if name not in _HIDDEN and value is not None:
             words = _WORDS.get(name, name.replace("_", " "))
@@ -262,8 +266,8 @@ def _table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> report.Ta
     for k, (name, row) in enumerate(list(zip(names, rows, strict=True))[:_ROWS]):
         misfit = None if row["misfit"] is None else f"{row['misfit']:.2f}"
         verdict = "**no**" if row["doubt"] else "yes" if misfit else None
-        if verdict == "yes" and minded(row):
-            verdict = "not for sure"
+        if verdict == "yes" and ("tiles" in row or minded(row)):
+            verdict = "not judged" if "tiles" in row else "not for sure"
         figures = [_format(row[key]) if key in row else None for key in known]
         chains = [_format(row["diagnostics"][key]) if key in row["diagnostics"] else None for key in inner]
         others = [cells[k] for cells in own.values()]

@@ -263,7 +263,17 @@ class Restore(Command):
 
         operator, noise = operator or of_all(rows, "operator"), self.noise or of_all(rows, "noise")
         prior, values = f"{run.family} `{self.run}`", of_all(rows, "value_range")
-        return Told(title, operator, noise, prior, self.aim, typed(), self.common.seed, values)
+        return Told(title, operator, noise, prior, self.aim, typed(), self.common.seed, values, _credit(run))
+
+
+def _credit(run: Run) -> str:
+    """What a prior of the zoo learned from, as its licence asks; nothing for a run of one's own."""
+    from oneprior.training.zoo import Entry
+
+    if not run.published:
+        return ""
+    facts = Entry.read(run.path).facts
+    return f"{facts.data}, {facts.licence}; {facts.credit}"
 
 
 def _failures(failed: dict[str, str]) -> list[str]:

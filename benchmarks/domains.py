@@ -115,7 +115,7 @@ CONTENDERS = (
     Contender("brgm", "gan", method="brgm", space="w+", draws=1),
     Contender("control: brgm variational", "gan", method="brgm-variational", space="w+", images=16, tasks=JUDGED),
     Contender("diffpir 100", "diffusion", method="diffpir", draws=DRAWS, images=16),
-    Contender("dps", "diffusion", method="dps", images=6, draws=9, tasks=JUDGED),
+    Contender("dps", "diffusion", method="dps", images=6, draws=4, tasks=JUDGED),
     *(
         Contender(
             f"{name}, published",

@@ -136,9 +136,10 @@ class ClosedFormModel(Model):
     def fit_passes(self, passes: Callable[[], Iterator[Batch]], rows: Rows) -> Iterator[dict[str, float]]:
         """Fit; `passes()` starts a new pass over the data; yields metrics after each step of the fit."""
 
-    @abstractmethod
     def widen(self, unseen: Iterable[Batch]) -> float:
-        """Make the law as wide as events that were held out ask; returns the factor on the noise variance."""
+        """Make the law as wide as events that were held out ask; returns the factor on the noise variance, 1 where a
+        family has none."""
+        return 1.0
 
 
 def mean_over_rows(value: Tensor, batch: Batch) -> Tensor:

@@ -267,6 +267,15 @@ def test_every_family_gives_its_settings_as_options():
             assert name in flags or name == "pretrained" or any(flag.startswith(f"{name}.") for flag in flags)
 
 
+def test_after_the_last_step_it_is_said_what_still_takes_time():
+    from oneprior.apps.commands.train import words
+    from oneprior.training.progress import Progress
+
+    assert words(Progress(9, 1440, 0.9, 1.0, losses={"loss": 0.5})) == "1,440 images  loss 0.5"
+    assert words(Progress(10, 1600, 1.0, 1.0)).endswith("its laws are measured on the data")
+    assert "measured" not in words(Progress(10, 1600, 1.0, 1.0, finished=True))
+
+
 def test_nested_settings_of_a_family_reach_it():
     from oneprior.apps.command_line import parse
     from oneprior.apps.commands.train import changed, command_of

@@ -227,9 +227,11 @@ def _help() -> str:
 
 
 def words(progress: Progress) -> str:
-    """The newest losses, briefly."""
+    """The newest losses, briefly; after the last step, what still takes its time."""
     losses = [f"{name} {value:.4g}" for name, value in progress.losses.items() if not name.startswith("metric/")]
-    return f"{progress.images:,} images  {'  '.join(losses[:3])}"
+    trained = progress.fraction >= 1 and not progress.finished
+    last = "  trained; its laws are measured on the data" if trained else ""
+    return f"{progress.images:,} images  {'  '.join(losses[:3])}{last}"
 
 
 def left_behind(out: Path) -> str:

@@ -23,6 +23,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,7 @@ def cells(options: Options) -> Iterator[dict[str, Any]]:
         yield json.loads(path.read_text())
 
 
+@cache
 def events(which: str, options: Options) -> Domain:
     """The held-out events of a domain that are restored: one of each subject, of films the 35 first, then `MORE`."""
     own = domain(which, options)

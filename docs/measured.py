@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,19 +121,22 @@ _ROWS = {
     ("diffusion", "best"): "`diffusion`, `best`",
     ("diffusion", "calibrated"): "`diffusion`, `calibrated`",
 }
-_NONE = "Not measured yet: `python -m benchmarks domains`."
 
 
-def domain(which: str, column: str) -> str:
+def of_domains(table: Callable[..., str], *asked: str) -> str:
+    """A table from the record of the domains; says so where there is none, or nothing of it was measured."""
+    found = (RESULTS / "domains.json").exists() and table(_record("domains"), *asked)
+    return found or "Not measured yet: `python -m benchmarks domains`."
+
+
+def domain(found: dict[str, Any], which: str, column: str) -> str:
     """One quantity of every contender on every task of a domain.
 
     Args:
+        found: the record.
         which: chest or brain.
         column: of the record's table.
     """
-    if not (RESULTS / "domains.json").exists():
-        return _NONE
-    found = _record("domains")
     tasks = list(found["tasks"][which])
     cells = {(r["prior"], r["aim"], r["task"]): r for r in found["table"] if r["domain"] == which}
     lines = ["| | " + " | ".join(_DOMAIN_TASKS[task] for task in tasks) + " |", "|---" * (len(tasks) + 1) + "|"]
@@ -143,11 +148,8 @@ def domain(which: str, column: str) -> str:
     return "\n".join(lines)
 
 
-def brgm() -> str:
+def brgm(found: dict[str, Any]) -> str:
     """BRGM's published program and ours on the same GAN: PSNR, perceptual distance, processor time."""
-    if not (RESULTS / "domains.json").exists():
-        return _NONE
-    found = _record("domains")
     cells = {(r["domain"], r["prior"], r["aim"], r["task"]): r for r in found["table"]}
     figures, lines = found["figures"], []
     for which, tasks in found["tasks"].items():
@@ -162,20 +164,16 @@ def brgm() -> str:
             lines.append(
                 f"| {place}, {_DOMAIN_TASKS[task]} | " + " | ".join(map(_short, shown)) + f" | 1/{1 / share:.0f} |"
             )
-    if not lines:
-        return _NONE
     head = "| | PSNR: BRGM | mean of 19 | distance: BRGM | mean of 19 | one draw | CPU time |"
-    return "\n".join([head, "|---" * 7 + "|", *lines])
+    return "\n".join([head, "|---" * 7 + "|", *lines]) if lines else ""
 
 
-def ranks() -> str:
+def ranks(found: dict[str, Any]) -> str:
     """The guided methods with their published settings on the diffusion, beside what was printed of faces."""
-    if not (RESULTS / "domains.json").exists():
-        return _NONE
-    rows = [row for row in _record("domains")["ranks"] if "calls" in row]
+    rows = [row for row in found["ranks"] if "calls" in row]
     tasks = [task for task in _DOMAIN_TASKS if any(task in row for row in rows)]
     if not rows:
-        return _NONE
+        return ""
     head = [f"{_DOMAIN_TASKS[task]}" for task in tasks]
     lines = ["| | | " + " | ".join(head) + " | calls | s an image |", "|---" * (len(tasks) + 4) + "|"]
     for row in rows:
@@ -204,12 +202,12 @@ TABLES = {
     "measured": measured,
     "alarm": alarm,
     "heads": heads,
-    "films": lambda: domain("chest", "PSNR of mean"),
-    "slices": lambda: domain("brain", "PSNR of mean"),
-    "films perceived": lambda: domain("chest", "perceptual"),
-    "slices perceived": lambda: domain("brain", "perceptual"),
-    "films held": lambda: domain("chest", "deciles"),
-    "slices held": lambda: domain("brain", "deciles"),
-    "ranks": ranks,
-    "brgm": brgm,
+    "films": partial(of_domains, domain, "chest", "PSNR of mean"),
+    "slices": partial(of_domains, domain, "brain", "PSNR of mean"),
+    "films perceived": partial(of_domains, domain, "chest", "perceptual"),
+    "slices perceived": partial(of_domains, domain, "brain", "perceptual"),
+    "films held": partial(of_domains, domain, "chest", "deciles"),
+    "slices held": partial(of_domains, domain, "brain", "deciles"),
+    "ranks": partial(of_domains, ranks),
+    "brgm": partial(of_domains, brgm),
 }

@@ -27,9 +27,8 @@ def test_few_events_suffice_where_the_axes_are_known():
     law = fit_in_axes(few, axes())
     true = LowRankGaussian(torch.zeros(SIZE).double(), axes()[:, :-1], FALLING[:-1] - FALLING[-1], FALLING[-1])
     behind = float((true.log_prob(others) - law.log_prob(others)).mean()) / SIZE
-    alone = (
-        float((true.log_prob(others) - LowRankGaussian.fit([few], dtype=torch.float64).log_prob(others)).mean()) / SIZE
-    )
+    ppca = LowRankGaussian.fit([few], dtype=torch.float64)
+    alone = float((true.log_prob(others) - ppca.log_prob(others)).mean()) / SIZE
     assert behind < 0.06
     assert alone > 3 * behind
 

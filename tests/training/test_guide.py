@@ -93,6 +93,7 @@ def test_the_blend_is_fitted_anew_for_a_run_of_before(run, tmp_path):
     assert type(old.whole_prior()) is DiffusionPrior
     refit_blend(old, array_dataset(X[1500:]))
     assert isinstance(load(folder).whole_prior(), Blended)
+    assert isinstance(old.whole_prior(), Blended)  # also where the run was open before
     assert (folder / BLEND).read_bytes() != kept  # other events
     shutil.rmtree(folder / "guide")
     with pytest.raises(InputError, match="no guide to blend with"):

@@ -70,7 +70,7 @@ def sections(shown: Sequence[Shown]) -> list[Section]:
     for one in shown:
         facts, decibels = one.entry.facts, float(psnr_of_mean(one.result).mean())
         caption = (
-            f"`{PREFIX}{one.entry.name}`, {facts.data} ({facts.licence}; {facts.credit}): {one.result.method}, "
+            f"`{PREFIX}{one.entry.name}`, {facts.owed}: {one.result.method}, "
             f"{one.result.seconds:.1f} s for {len(one.result.mean)} events; PSNR of the mean {decibels:.1f} dB."
         )
         if facts.examples:

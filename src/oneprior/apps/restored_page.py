@@ -253,6 +253,15 @@ def _verdict(figures: Mapping[str, Any]) -> str:
     return "not for sure; see what to mind, above" if _minded(figures) else "yes"
 
 
+def _fits(row: Mapping[str, Any]) -> str | None:
+    """`_verdict` of one event, in a word or three; None where it was not asked."""
+    if row["doubt"]:
+        return "**no**"
+    if row["misfit"] is None:
+        return None
+    return "not judged" if "tiles" in row else "not for sure" if minded(row) else "yes"
+
+
 def _table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> report.Table:
     """A line for each image."""
     columns = {"psnr_mean": "PSNR, dB", "ssim": "SSIM", "crps": "CRPS", "coverage": "coverage"}
@@ -265,13 +274,10 @@ def _table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> report.Ta
     lines, own = [], differing(rows)
     for k, (name, row) in enumerate(list(zip(names, rows, strict=True))[:_ROWS]):
         misfit = None if row["misfit"] is None else f"{row['misfit']:.2f}"
-        verdict = "**no**" if row["doubt"] else "yes" if misfit else None
-        if verdict == "yes" and ("tiles" in row or minded(row)):
-            verdict = "not judged" if "tiles" in row else "not for sure"
         figures = [_format(row[key]) if key in row else None for key in known]
         chains = [_format(row["diagnostics"][key]) if key in row["diagnostics"] else None for key in inner]
         others = [cells[k] for cells in own.values()]
-        lines.append([f"`{name}`", verdict, misfit, *figures, *chains, *others, f"{row['seconds']:.3g}"])
+        lines.append([f"`{name}`", _fits(row), misfit, *figures, *chains, *others, f"{row['seconds']:.3g}"])
     head = [
         "image",
         "fits",

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from oneprior.core import AffineMap, BadRunError, ConditionSpec, Geometry, replacing
 from oneprior.models import FAMILIES
+from oneprior.training.zoo import PREFIX, names
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD, METRICS = "config.json", "model.safetensors", "card.md", "metrics.jsonl"
@@ -77,8 +78,6 @@ class RunRecord:
         """
         path = folder / CONFIG
         if not folder.is_dir():
-            from oneprior.training.zoo import PREFIX, names
-
             known = f"; the zoo has {PREFIX}{folder.name}" if folder.name in names() else ""
             raise BadRunError(f"{folder} is no folder; give the folder that `oneprior train --out` wrote{known}")
         if not path.is_file():

@@ -30,7 +30,7 @@ from oneprior.priors.diffusion.prior import DiffusionPrior
 from oneprior.priors.diffusion.schedule import DenoisingPrior
 from oneprior.training.folder import write_tensors
 from oneprior.training.numerics import quick
-from oneprior.training.order import passes_over, seeded, some_of
+from oneprior.training.order import passes_over, seeded, some_of, spread
 from oneprior.training.run import BLEND, GUIDE, Run, save
 
 LARGEST = 2048
@@ -73,8 +73,7 @@ def leave_guide(folder: Path, model: Model, data: Dataset, unseen: Dataset | Non
 
 def leave_blend(folder: Path, prior: DiffusionPrior, law: ClosedLaw, data: Dataset, seed: int) -> Blended:
     """The weights of network and mixture by noise level, fitted on some of the data and written into a run folder."""
-    index = torch.linspace(0, len(data) - 1, min(BLENDED, len(data))).round().long().unique()
-    x = data.batch(index).x.to(prior.device)
+    x = data.batch(spread(data, BLENDED)).x.to(prior.device)
     network = quick(prior)
     assert isinstance(network, DiffusionPrior)
     found = blend(network, law, x, Rows(len(x), seed=seed, stream="blend"))
@@ -103,7 +102,7 @@ def fit_guide(data: Dataset, seed: int = 0, unseen: Dataset | None = None) -> PP
         seed: of the first centres.
         unseen: events that were held out, which tell how wide the law has to be (`PPCA.widen`).
     """
-    some = Subset(data, torch.linspace(0, len(data) - 1, min(EVENTS, len(data))).round().long().unique())
+    some = Subset(data, spread(data, EVENTS))
     config = PPCAConfig(components=max(1, min(COMPONENTS, len(some) // EACH)))
     model = PPCA(config, data.event_shape)
     with seeded(seed, "guide"):

@@ -136,8 +136,12 @@ def passes_over(data: Dataset, batch_size: int, seed: int, device: torch.device)
     return passes
 
 
+def spread(data: Dataset, events: int) -> Tensor:
+    """The rows of at most so many events of the data, evenly spread."""
+    return torch.linspace(0, len(data) - 1, min(events, len(data))).round().long().unique()
+
+
 def some_of(data: Dataset, events: int, device: torch.device | str = "cpu", batch_size: int = 64) -> Iterator[Batch]:
     """At most so many events of the data, evenly spread, in batches."""
-    index = torch.linspace(0, len(data) - 1, min(events, len(data))).round().long().unique()
-    for part in index.split(batch_size):
+    for part in spread(data, events).split(batch_size):
         yield data.batch(part).to(device)

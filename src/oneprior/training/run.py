@@ -151,15 +151,11 @@ class Run:
 
     def _blended(self, prior: Prior) -> Prior:
         """A denoiser with its mixture, where the run has the weights of both."""
-        kept, guide = self._blend, self.guide()
-        if kept is None or guide is None or not isinstance(prior, DiffusionPrior):
+        guide = self.guide() if (self.path / BLEND).exists() else None
+        if guide is None or not isinstance(prior, DiffusionPrior):
             return prior
+        kept, _ = read_tensors(self.path / BLEND)
         return Blended(prior, guide, kept["levels"], kept["weights"])
-
-    @cached_property
-    def _blend(self) -> dict[str, Tensor] | None:
-        """Noise levels and weights of the blend, read once; None where the run has none."""
-        return read_tensors(self.path / BLEND)[0] if (self.path / BLEND).exists() else None
 
     def moments(self) -> LowRankGaussian | None:
         """The Gaussian of the data that the run was trained on, where it is known."""

@@ -65,6 +65,11 @@ class Facts:
         """Whether what is made of the data has to be shared under their licence."""
         return share_alike(self.licence)
 
+    @property
+    def owed(self) -> str:
+        """The data with their licence, and whom it asks to name, for a page."""
+        return f"{self.data} ({self.licence}; {self.credit})"
+
 
 def share_alike(licence: str) -> bool:
     """Whether a licence, an SPDX identifier, asks that what is made of the data is shared under it."""

@@ -270,10 +270,7 @@ def _credit(run: Run) -> str:
     """What a prior of the zoo learned from, as its licence asks; nothing for a run of one's own."""
     from oneprior.training.zoo import Entry
 
-    if not run.published:
-        return ""
-    facts = Entry.read(run.path).facts
-    return f"{facts.data}, {facts.licence}; {facts.credit}"
+    return Entry.read(run.path).facts.owed if run.published else ""
 
 
 def _failures(failed: dict[str, str]) -> list[str]:
@@ -311,10 +308,8 @@ def _said(figures: dict[str, Any]) -> str:
         said += f"\nwarning: {next(iter(bad.values()))}: do not trust this picture"
     elif bad:
         brief, cause = briefly(bad)
-        first, looks = (
-            "; ".join(f"{name}: {why}" for name, why in list(brief.items())[:5]),
-            f" ({cause})" if cause else "",
-        )
+        first = "; ".join(f"{name}: {why}" for name, why in list(brief.items())[:5])
+        looks = f" ({cause})" if cause else ""
         said += f"\nwarning: do not trust {len(bad)} of these {figures['n']} pictures{looks}: {first}"
         said += "; ..." * (len(bad) > 5)
     said += "".join(f"\nnote: {note.replace('`', '')}" for note in told_once(figures, ("notes",)))

@@ -13,47 +13,53 @@ import torch
 from torch import Tensor
 
 from benchmarks.domain_sets import NAMES
-from benchmarks.domains import KEPT, TASKS, folder
+from benchmarks.domains import TASKS, cell_path, measurement, prior_of, shown
 from benchmarks.harness import ROOT, Options
 from oneprior.apps.pictures import Picture, grid, stack
 
 LINES = {
-    "truth": ("diffusion-best", "truth"),
-    "seen": ("diffusion-best", "seen"),
     "ppca, exact": ("ppca-best", "mean"),
     "BRGM": ("brgm-best", "mean"),
     "the same GAN,\nposterior mean": ("gan-best", "mean"),
     "diffusion,\nposterior mean": ("diffusion-best", "mean"),
     "a draw": ("diffusion-best", "draw"),
     "another": ("diffusion-calibrated", "draw"),
-    "deviation": ("diffusion-calibrated", "std"),
+    "deviation": ("diffusion-best", "std"),
 }
-"""What is shown -> the contender's key and the array that it kept."""
+"""What is shown below the truth and what was seen -> the contender's key and the array that it kept."""
 
 
 def draw(options: Options) -> list[Path]:
-    """Write docs/pictures/domains-<domain>.png for each domain of which all lines are there."""
+    """Write docs/pictures/domains-<domain>.png for each domain, with the lines of which all tasks are there."""
     made = []
     for which in NAMES:
-        lines = []
+        tasks = list(TASKS[which])
+        truth, seen = map(list, zip(*(_event(which, task, options) for task in tasks), strict=True))
+        lines = [("truth", _strip("truth", truth)), ("seen", _strip("seen", seen))]
         for label, (key, array) in LINES.items():
-            row = [_event(which, key, task, k % KEPT, array, options) for k, task in enumerate(TASKS[which])]
+            row = [_restored(which, key, task, array, options) for task in tasks]
             if all(event is not None for event in row):
                 lines.append((label, _strip(label, [event for event in row if event is not None])))
-        if lines:
-            made.append(stack(lines).save(ROOT / "docs/pictures" / f"domains-{which}.png"))
-            print(f"-> {made[-1]}: {', '.join(TASKS[which])}")
+        made.append(stack(lines).save(ROOT / "docs/pictures" / f"domains-{which}.png"))
+        print(f"-> {made[-1]}: {', '.join(tasks)}")
     return made
 
 
-def _event(which: str, key: str, task: str, row: int, array: str, options: Options) -> Tensor | None:
-    """One event as grey levels, (1, h, w), in the size of its truth; None where the cell is not there."""
-    path = folder(options) / f"{which}-{key}-{task}.npz"
+def _event(which: str, task: str, options: Options) -> tuple[Tensor, Tensor]:
+    """The truth of a task's event and what was seen of it, as grey levels, (1, h, w) each."""
+    given = measurement(which, task, prior_of(which, "diffusion", options), options).take([shown(which, task)])
+    assert given.truth is not None
+    seen = torch.nn.functional.interpolate(given.picture().float(), given.event_shape[1:], mode="nearest")
+    return given.truth[0].float(), seen[0]
+
+
+def _restored(which: str, key: str, task: str, array: str, options: Options) -> Tensor | None:
+    """What a contender believes of that event; None where the cell is not there."""
+    path = cell_path(which, key, task, options).with_suffix(".npz")
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as file:
-        x, size = torch.from_numpy(file[array][row]).float(), file["truth"].shape[2:]
-    return torch.nn.functional.interpolate(x[None], size, mode="nearest")[0]
+        return torch.from_numpy(file[array]).float()
 
 
 def _strip(label: str, events: list[Tensor]) -> Picture:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks import kept
 from benchmarks.domain_sets import NAMES
-from benchmarks.domains import AIMS, CLASSICAL, DEEP, EXACT, GUIDED, TASKS, cells
+from benchmarks.domains import AIMS, CLASSICAL, DEEP, EXACT, GUIDED, TASKS
 from benchmarks.harness import Figure, Options, record
 from benchmarks.scores import paired, row_of
 
@@ -49,7 +50,7 @@ class Cells:
 
 def gather(options: Options) -> None:
     """Write benchmarks/results/domains.json."""
-    found = list(cells(options))
+    found = list(kept.every("domains", options))
     figures: dict[str, Figure] = {}
     table: list[dict[str, Any]] = []
     best = {}
@@ -76,6 +77,7 @@ def gather(options: Options) -> None:
         tasks=TASKS,
         n={which: max((len(c["index"]) for c in found if c["domain"] == which), default=0) for which in NAMES},
         seeds={"noise": 11, "draws": 5},
+        measured=kept.origins(found),
         size="half of the issue's (films 32 x 32, slices 48 x 40), for lack of an accelerator",
         features="VICReg on the training events, which no method optimises; BRGM's perceptual term is a classifier's, "
         "not LPIPS, whose weights are not at hand",

@@ -12,16 +12,16 @@ PSNR is of the mean of the draws and of one draw; the perceptual distance is of 
 optimises (VICReg on the training events; BRGM optimises others, those of a classifier). CRPS and coverage are taken
 inside the body, the latter in tenths of the predicted deviation.
 
-Each cell (domain, contender, aim, task) is one call of `oneprior.tasks.restore` and one file in runs/bench/domains, so
-that a broken-off benchmark goes on where it stood. `--only` restores a part (`chest`, `brain:diffusion`,
-`brain:diffusion-fast`), or makes the `table` or the `pictures` of what is there.
+The priors are those of the zoo, as anyone has them; ppca is fitted here. Each cell (domain, contender, aim, task) is
+one call of `oneprior.tasks.restore` and one file that stays (`benchmarks.kept`), so that a broken-off benchmark goes on
+where it stood. `--only` restores a part (`chest`, `brain:diffusion`, `brain:diffusion-fast`), or makes the `table` or
+the `pictures` of what is there.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,17 +31,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import kept
 from benchmarks.domain_features import brgm_features, judging_features
 from benchmarks.domain_sets import NAMES, Domain, domain
 from benchmarks.harness import Options
 from benchmarks.scores import of_pictures, score
 from benchmarks.total_variation import restore_by_total_variation
 from benchmarks.train import trained
-from oneprior.core import Rows
+from oneprior.core import Rows, replacing
 from oneprior.inference import Sampler
 from oneprior.inference.noise.brgm import BRGM, BRGMVariational
 from oneprior.tasks import Measurement, Restoration, restore, simulate
 from oneprior.training import Run, load
+from oneprior.training.zoo import zoo_folder
 
 SHARED_TASKS = {
     "sr4": "downsample:4",
@@ -63,8 +65,8 @@ MORE = 103
 """Films that are restored where 35 do not tell what is `CLOSE`: twice as many again between each two."""
 CLOSE = (("chest", "sr8"),)
 """Where the best deep prior and the mixture are within two standard errors of 35 events."""
-KEPT = 4
-"""Events whose pictures are kept for the docs."""
+SHOWN = 4
+"""Events that the docs show, a task each by turns."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,11 @@ CONTENDERS = (
     Contender("total variation"),
     *(Contender(name, name, draws=MANY_DRAWS) for name in EXACT),
     *(Contender("gan", "gan", aim) for aim in ("fast", "best")),
-    *(Contender(f"gan in {space}", "gan", "fast", space=space) for space in ("z", "w+")),
+    *(Contender(f"gan in {space}", "gan", "fast", space=space, tasks=JUDGED) for space in ("z", "w+")),
     Contender("diffusion", "diffusion", "fast"),
     Contender("diffusion", "diffusion", "best"),
     Contender("diffusion", "diffusion", "calibrated", draws=MANY_DRAWS, tasks=JUDGED),
-    Contender("ldm", "ldm", "fast"),
+    Contender("ldm", "ldm", "fast", tasks=JUDGED),
     Contender("brgm", "gan", method="brgm", space="w+", draws=1),
     Contender("control: brgm variational", "gan", method="brgm-variational", space="w+", images=16, tasks=JUDGED),
     Contender("diffpir 100", "diffusion", method="diffpir", draws=DRAWS, images=16),
@@ -158,15 +160,16 @@ def run(options: Options) -> None:
         draw(options)
 
 
-def folder(options: Options) -> Path:
-    """Where the cells are kept."""
-    return options.runs / ("bench-quick" if options.quick else "bench") / "domains"
+def cell_path(which: str, key: str, task: str, options: Options) -> Path:
+    """The file of a cell; beside it, as .npz, is what the docs show of it."""
+    return kept.folder("domains", options) / f"{which}-{key}-{task}.json"
 
 
-def cells(options: Options) -> Iterator[dict[str, Any]]:
-    """All that have been measured."""
-    for path in sorted(folder(options).glob("*.json")):
-        yield json.loads(path.read_text())
+def prior_of(which: str, kind: str, options: Options) -> Run:
+    """The zoo's prior of a domain; what the zoo does not have, and with --quick all, is trained here."""
+    entry = zoo_folder() / f"{which}-{kind}"
+    own = entry.is_dir() and not options.quick
+    return load(entry if own else trained(f"{which}-half-{kind}", options))
 
 
 @cache
@@ -190,6 +193,11 @@ def _index(which: str, contender: Contender, task: str, n: int) -> Tensor:
     return torch.linspace(0, first - 1, min(contender.images, first)).round().long()
 
 
+def shown(which: str, task: str) -> int:
+    """Which of its events a task is shown with."""
+    return list(TASKS[which]).index(task) % SHOWN
+
+
 def measurement(which: str, task: str, run: Run, options: Options) -> Measurement:
     """The held-out events as one instrument sees them; the same for every contender."""
     x = events(which, options).test
@@ -198,10 +206,10 @@ def measurement(which: str, task: str, run: Run, options: Options) -> Measuremen
 
 
 def _cell(which: str, contender: Contender, task: str, options: Options) -> None:
-    path = folder(options) / f"{which}-{contender.key}-{task}.json"
+    path = cell_path(which, contender.key, task, options)
     if path.exists():
         return
-    run = load(trained(f"{which}-half-{contender.kind or 'ppca'}", options))
+    run = prior_of(which, contender.kind or "ppca", options)
     given = measurement(which, task, run, options)
     some = _index(which, contender, task, len(given))
     given, body = given.take(some), events(which, options).body[some]
@@ -277,10 +285,10 @@ def _filled(given: Measurement, run: Run) -> Tensor:
 def _prior_draws(which: str, options: Options) -> None:
     """The control that ignores the measurement: draws of the diffusion prior, the same for all tasks."""
     contender = Contender("control: prior draws", "diffusion", "-")
-    path = folder(options) / f"{which}-{contender.key}-all.json"
+    path = cell_path(which, contender.key, "all", options)
     if path.exists():
         return
-    run = load(trained(f"{which}-half-diffusion", options))
+    run = prior_of(which, "diffusion", options)
     some = _index(which, contender, "all", len(events(which, options).test))
     given, start = measurement(which, "sr4", run, options).take(some), time.perf_counter()
     n = len(given)
@@ -314,14 +322,12 @@ def _write(
         "draws": contender.draws,
     }
     if result is not None:
-        given = result.measurement
-        shown = {"mean": result.mean, "std": result.std, "draw": result.draws[0], "truth": given.truth}
-        shown["seen"] = given.take(slice(0, KEPT)).picture()
-        shown = {name: np.asarray(x[:KEPT], np.float16) for name, x in shown.items() if x is not None}
-        np.savez_compressed(path.with_suffix(".npz"), **shown)  # type: ignore[arg-type]
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({**about, **figures}))
-    partial.rename(path)
+        row = shown(which, task)
+        seen = {"mean": result.mean, "std": result.std, "draw": result.draws[0]}
+        with replacing(path.with_suffix(".npz")) as partial:
+            half = {name: np.asarray(x[row], np.float16) for name, x in seen.items()}
+            np.savez_compressed(partial, **half)  # type: ignore[arg-type]
+    kept.keep(path, {**about, **figures})
     psnr_mean = torch.tensor(figures["psnr_mean"]).mean()
     said = f"{psnr_mean:.2f} dB, {figures['seconds']:.0f} s, {figures['method']}"
     print(f"{which} {contender.key} {task}: {said}", flush=True)

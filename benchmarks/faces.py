@@ -17,24 +17,23 @@ squares of the photographs.
 
 The rivals are interpolation (bicubic; through the pixels that are there; the blurred picture itself) and total
 variation with the best of its weights on squares of the photographs. The mixture restores every third person, which is
-what a processor has time for. Each cell is a file in runs/bench/faces; `--only NAME` restores with one contender,
-`--only table` only gathers.
+what a processor has time for. Each cell is a file that stays (`benchmarks.kept`); `--only NAME` restores with one
+contender, `--only table` only gathers.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import time
 import zipfile
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import kept
 from benchmarks.harness import Figure, Options, record
 from benchmarks.scores import paired
 from benchmarks.total_variation import restore_by_total_variation
@@ -76,13 +75,11 @@ FEWER = {"mixture of tiles": 3}
 
 def run(options: Options) -> None:
     """Restore what has not been restored yet, then gather."""
-    folder = options.runs / ("bench-quick" if options.quick else "bench") / "faces"
-    folder.mkdir(parents=True, exist_ok=True)
     for name, only in CONTENDERS.items():
         if options.only not in ("", name):
             continue
         for side, task in ((side, task) for side, tasks in TASKS.items() for task in tasks if side in only):
-            path = folder / f"{name.replace(' ', '-')}-{side}-{task}.json"
+            path = kept.folder("faces", options) / f"{name.replace(' ', '-')}-{side}-{task}.json"
             if path.exists():
                 continue
             x = people(options, side)
@@ -92,10 +89,10 @@ def run(options: Options) -> None:
             mean, said = _restored(name, given.take(index), options)
             found = {"psnr": psnr(mean.double(), x[index].double()).tolist(), "people": index.tolist()}
             about = {"name": name, "side": side, "task": task, "method": said}
-            path.write_text(json.dumps({**about, **found, "cpu": time.process_time() - start}))
+            kept.keep(path, {**about, **found, "cpu": time.process_time() - start})
             print(f"{name} {side} {task}: {np.mean(found['psnr']):.2f} dB", flush=True)
     if options.only in ("", "table"):
-        _gather(folder, options)
+        _gather(options)
 
 
 def people(options: Options, side: int) -> Tensor:
@@ -196,9 +193,9 @@ def _interpolated(given: Measurement) -> tuple[Tensor, str]:
     return torch.from_numpy(whole).float().clamp(-1, 1), "cubic through the known pixels"
 
 
-def _gather(folder: Path, options: Options) -> None:
+def _gather(options: Options) -> None:
     """One record from all cells."""
-    cells = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    cells = list(kept.every("faces", options))
     found = {(cell["side"], cell["task"], cell["name"]): cell for cell in cells}
     table, figures = [], {}
     for cell in sorted(cells, key=lambda c: (-c["side"], c["task"], -float(np.mean(c["psnr"])))):
@@ -226,6 +223,7 @@ def _gather(folder: Path, options: Options) -> None:
         table=table,
         claim="Faces of people that no prior has seen, restored by priors of photographs' tiles; no prior of faces.",
         n=people_count,
+        measured=kept.origins(cells),
         tasks=TASKS,
         noise="0.05 on [0, 1]",
         data="Face Research Lab London Set (DeBruine and Jones 2017, CC BY 4.0), neutral; evaluation only",

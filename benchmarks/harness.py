@@ -117,8 +117,7 @@ def record(
         "table": list(table),
         **meta,
         "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
-        "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--", "src", "benchmarks/*.py")),
+        **commit(),
         "date": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         "seconds": round(time.time() - _START, 1),
         "machine": machine(),
@@ -126,6 +125,12 @@ def record(
     path.write_text(json.dumps(content, indent=1, default=str) + "\n")
     print(f"-> {path}")
     return path
+
+
+def commit() -> dict[str, Any]:
+    """The commit that measures, and whether its program was changed since."""
+    changed = bool(_git("status", "--porcelain", "--", "src", "benchmarks/*.py"))
+    return {"commit": _git("rev-parse", "HEAD"), "uncommitted_changes": changed}
 
 
 def show(table: Sequence[Mapping[str, Any]]) -> None:

@@ -16,7 +16,6 @@ slices are of the mean over subjects. `before` is the former rule: misfit of the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks import kept
 from benchmarks.domain_sets import NAMES, Domain, domain
 from benchmarks.domains import SIGMA, TASKS
 from benchmarks.harness import Figure, Options, record
@@ -65,17 +65,14 @@ DEFECTS = {
 
 
 def run(options: Options) -> None:
-    """Every prior of every domain, a file each in runs/bench/alarm, then the table of those that are there."""
-    folder = options.runs / "bench" / "alarm"
-    folder.mkdir(parents=True, exist_ok=True)
-    table: list[dict[str, Any]] = []
+    """Every prior of every domain, a cell each, then the table."""
     for name in NAMES:
         for kind in PRIORS:
-            path = folder / f"{name}-{kind}.json"
+            path = kept.folder("misfit_alarm", options) / f"{name}-{kind}.json"
             if not path.exists():
-                rows = of_prior(name, kind, options)
-                path.write_text(json.dumps(rows))
-            table += json.loads(path.read_text())
+                kept.keep(path, {"rows": of_prior(name, kind, options)})
+    cells = list(kept.every("misfit_alarm", options))
+    table: list[dict[str, Any]] = [row for cell in cells for row in cell["rows"]]
     figures = {}
     for name in NAMES:
         for kind, cases in {"right": ("right",), **DEFECTS}.items():
@@ -90,6 +87,7 @@ def run(options: Options) -> None:
         table=[{k: v for k, v in row.items() if k != "subjects"} for row in table],
         claim="Share of restorations that are doubted, by what was wrong with their measurement (noise of 5 %).",
         limit=DECISIVE,
+        measured=kept.origins(cells),
         tasks=TASKS,
         events={"chest": f"{FILMS} films", "brain": f"{SLICES_A_SUBJECT} slices of each of 35 subjects"},
         defects=DEFECTS,

@@ -6,14 +6,13 @@ cubic interpolation along the axis of slices (cubic splines through what was mea
 they are better, both with the Gaussian smoothing that is best), all tuned on training volumes. PSNR of the mean of 19
 draws and of one draw; "better" is a paired difference above two standard errors.
 
-Each part of a cell (contender, aim, task, five volumes) is one call of `oneprior.tasks.restore` and one file in
-runs/bench/volumes, so that a broken-off benchmark goes on where it stood; the record is made of what is there, and its
+Each part of a cell (contender, aim, task, five volumes) is one call of `oneprior.tasks.restore` and one file that stays
+(`benchmarks.kept`), so that a broken-off benchmark goes on where it stood; the record is made of what is there, and its
 table says of how many volumes. `--only ldm-fast`, `--only classical` works on one contender; `--only table` gathers.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import kept
 from benchmarks.harness import Figure, Options, record
 from benchmarks.scores import paired
 from benchmarks.total_variation import restore_by_total_variation
@@ -94,11 +94,6 @@ def run(options: Options) -> None:
         gather(options)
 
 
-def folder(options: Options) -> Path:
-    """Where the parts are kept."""
-    return options.runs / ("bench-quick" if options.quick else "bench") / "volumes"
-
-
 def words(task: str, options: Options) -> str:
     """The instrument of a task as `restore --operator` is told it; the slab is a file, written on the first call."""
     slab = options.runs / "data" / "heads-half-slab.nii.gz"
@@ -120,7 +115,7 @@ def measurement(task: str, options: Options, run: Run | None = None) -> Measurem
 def _cell(contender: Contender, task: str, options: Options) -> None:
     volumes, draws = (2, 3) if options.quick else (contender.volumes, contender.draws)
     for start in range(0, volumes, PART):
-        path = folder(options) / f"{contender.key}-{task}-{start:02}.json"
+        path = kept.folder("volumes", options) / f"{contender.key}-{task}-{start:02}.json"
         if path.exists():
             continue
         run = load(trained(contender.run, options))
@@ -168,7 +163,7 @@ def _classical(task: str, options: Options) -> None:
     told = simulate(tune, words(task, options), SIGMA, Rows(len(tune), seed=3), units=UNITS)
     given = measurement(task, options).take(torch.arange(2 if options.quick else len(known.test)))
     for name, restored in (("interpolation", interpolated), ("total variation", _total_variation)):
-        path = folder(options) / f"{name.replace(' ', '-')}-{task}.json"
+        path = kept.folder("volumes", options) / f"{name.replace(' ', '-')}-{task}.json"
         if path.exists():
             continue
         start = time.perf_counter()
@@ -235,16 +230,19 @@ def _keep(result: Restoration, name: str, task: str, row: int, options: Options)
     _save(result.std[row], f"{name}-std", task, options)
 
 
+def _file(name: str, task: str, options: Options) -> Path:
+    return options.runs / "volumes" / f"head-{name.replace(' ', '-')}-{task}.nii.gz"
+
+
 def _save(x: Tensor, name: str, task: str, options: Options) -> None:
     """A volume in grey levels as NIfTI, for a viewer."""
-    path = folder(options) / f"head-{name.replace(' ', '-')}-{task}.nii.gz"
+    path = _file(name, task, options)
     path.parent.mkdir(parents=True, exist_ok=True)
     save(x[0].float().numpy(), path)
 
 
 def _write(path: Path, figures: Mapping[str, Any], name: str, aim: str, task: str, run: str) -> None:
-    with replacing(path) as partial:
-        partial.write_text(json.dumps({"name": name, "aim": aim, "task": task, "run": run, **figures}))
+    kept.keep(path, {"name": name, "aim": aim, "task": task, "run": run, **figures})
     found = torch.tensor(figures["psnr_mean"])
     print(f"{path.stem}: {found.mean():.2f} dB, {figures['seconds']:.0f} s, {figures['method']}", flush=True)
 
@@ -252,8 +250,8 @@ def _write(path: Path, figures: Mapping[str, Any], name: str, aim: str, task: st
 def gather(options: Options) -> None:
     """One record from all parts."""
     cells: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for path in sorted(folder(options).glob("*.json")):
-        part = json.loads(path.read_text())
+    parts = list(kept.every("volumes", options))
+    for part in parts:
         cell = cells.setdefault((part["task"], part["name"], part["aim"]), {"seconds": 0.0})
         seconds = cell["seconds"] + part["seconds"]
         cell |= {key: cell.get(key, []) + value if isinstance(value, list) else value for key, value in part.items()}
@@ -275,6 +273,7 @@ def gather(options: Options) -> None:
         n=max((len(cell["psnr_mean"]) for cell in cells.values()), default=0),
         seeds={"noise": 11, "draws": 5},
         tasks=TASKS,
+        measured=kept.origins(parts),
         coverage="of the voxels of the brain; deciles within each volume, means over volumes",
     )
 
@@ -286,7 +285,7 @@ def _picture(options: Options) -> None:
         given = measurement(task, options).take(torch.tensor([SHOWN]))
         volumes = {"measurement": given.baseline()[0, 0].numpy()}
         for name in PICTURED:
-            path = folder(options) / f"head-{name.replace(' ', '-')}-{task}.nii.gz"
+            path = _file(name, task, options)
             if path.exists():
                 volumes[name] = decode_nifti(path.read_bytes(), path.name).event[0]
         volumes["truth"] = _truth(given)[0, 0].numpy()

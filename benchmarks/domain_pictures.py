@@ -47,7 +47,9 @@ def draw(options: Options) -> list[Path]:
 
 def _event(which: str, task: str, options: Options) -> tuple[Tensor, Tensor]:
     """The truth of a task's event and what was seen of it, as grey levels, (1, h, w) each."""
-    given = measurement(which, task, prior_of(which, "diffusion", options), options).take([shown(which, task)])
+    given = measurement(which, task, prior_of(which, "diffusion", options), options).take(
+        torch.tensor([shown(which, task)])
+    )
     assert given.truth is not None
     seen = torch.nn.functional.interpolate(given.picture().float(), given.event_shape[1:], mode="nearest")
     return given.truth[0].float(), seen[0]

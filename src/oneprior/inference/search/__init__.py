@@ -1,5 +1,30 @@
-"""Methods that ask nothing but draws of the prior."""
+"""Search: draws of a prior that are weighed, and the best point of a space for a trained ensemble, proven."""
 
+from oneprior.inference.search.constraints import Allowed, Ball, Constraint, Exclude, Linear, fixed
+from oneprior.inference.search.exact import Best, Effort, best_points, maximise, write_program
+from oneprior.inference.search.local import Climb
+from oneprior.inference.search.objective import Exploration, Goal
 from oneprior.inference.search.resampling import Resampling
+from oneprior.inference.search.space import Categorical, Integer, Numeric, Space
 
-__all__ = ["Resampling"]
+__all__ = [
+    "Allowed",
+    "Ball",
+    "Best",
+    "Categorical",
+    "Climb",
+    "Constraint",
+    "Effort",
+    "Exclude",
+    "Exploration",
+    "Goal",
+    "Integer",
+    "Linear",
+    "Numeric",
+    "Resampling",
+    "Space",
+    "best_points",
+    "fixed",
+    "maximise",
+    "write_program",
+]

@@ -1,0 +1,235 @@
+"""The best point of a space for a trained ensemble, with a proof of how good it is.
+
+    best = maximise(model, Space.grid(64, 256), [Ball(centre, 16)])
+    best.value, best.bound, best.gap, best.status
+
+A vectorised local search (`local`) finds a good point, the mixed-integer program (`program`) begins there, and ends
+with the best one or, when its time is over, with a bound that tells how far from it one can be. The value is always
+that of the ensemble itself at the point.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oneprior.core import InputError
+from oneprior.inference.search.atoms import Atoms, merge
+from oneprior.inference.search.constraints import Constraint, Exclude
+from oneprior.inference.search.ensembles import read_forest
+from oneprior.inference.search.local import Climb, climb
+from oneprior.inference.search.objective import Exploration, Goal, acquisition
+from oneprior.inference.search.program import Program, Solved
+from oneprior.inference.search.space import Space
+
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Best:
+    """A best point, and what is proven of it.
+
+    Args:
+        point: (columns,); None where no point satisfies the constraints, or none was found in time.
+        value: what is maximised, at the point; -inf without one.
+        prediction: of the model, at the point; the mean of several.
+        bound: no point that is allowed has a higher value.
+        status: "optimal" (value and bound agree to the gap that was asked), "time limit" or "infeasible".
+        seconds: of all.
+        alike: of each column of codes, those that model and constraints cannot tell from the point's, (k,) each.
+        nodes: of the search tree.
+    """
+
+    point: np.ndarray | None
+    value: float
+    prediction: float
+    bound: float
+    status: str
+    seconds: float
+    alike: tuple[np.ndarray, ...]
+    nodes: int
+
+    @property
+    def gap(self) -> float:
+        """bound - value: at most so much better is any point."""
+        return max(0.0, self.bound - self.value)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long and how exactly to search.
+
+    Args:
+        seconds: limit of time of each best point.
+        gap: of bound and value, absolute and relative, at which a point counts as optimal.
+        climb: the local search.
+        exact: whether to prove; without, the bound is that of the trees one by one.
+        seed: of all that is drawn.
+        threads: of HiGHS.
+    """
+
+    seconds: float = 60.0
+    gap: float = 1e-6
+    climb: Climb = field(default_factory=Climb)
+    exact: bool = True
+    seed: int = 0
+    threads: int = 1
+
+
+def maximise(
+    model: Any,
+    space: Space,
+    constraints: Sequence[Constraint] = (),
+    *,
+    goal: Goal = Goal(),
+    exploration: Exploration = Exploration(),
+    starts: np.ndarray | None = None,
+    effort: Effort = Effort(),
+) -> Best:
+    """The point of the highest value.
+
+    Args:
+        model: a trained ensemble (see `ensembles`), or several as a list: their mean is taken.
+        space: of the points.
+        constraints: all of them hold.
+        goal: maximise, minimise or come near to a target.
+        exploration: what is added for unknown ground.
+        starts: points to begin with, (n, columns), such as the best of the data.
+        effort: time, gap, seed.
+
+    Raises:
+        InputError: for an ensemble that is no sum of trees, or a program too large to hold.
+    """
+    return next(
+        best_points(model, space, constraints, goal=goal, exploration=exploration, starts=starts, effort=effort)
+    )
+
+
+def best_points(
+    model: Any,
+    space: Space,
+    constraints: Sequence[Constraint] = (),
+    *,
+    goal: Goal = Goal(),
+    exploration: Exploration = Exploration(),
+    starts: np.ndarray | None = None,
+    effort: Effort = Effort(),
+) -> Iterator[Best]:
+    """The best point, the best of all others, and so on, each proven; ends where no other point is allowed.
+
+    The arguments are those of `maximise`. The n-th point's bound is of all points but those before it.
+    """
+    search = _Search(model, space, goal, exploration, effort)
+    found = list(constraints)
+    while True:
+        best = search.best(found, starts)
+        yield best
+        if best.point is None:
+            return
+        found.append(Exclude(best.point))
+
+
+def write_program(
+    path: Path,
+    model: Any,
+    space: Space,
+    constraints: Sequence[Constraint] = (),
+    *,
+    goal: Goal = Goal(),
+    exploration: Exploration = Exploration(),
+) -> Path:
+    """The program that `maximise` solves, as an .mps file for any solver."""
+    search = _Search(model, space, goal, exploration, Effort())
+    return Program(search.atoms(constraints), goal, exploration).write(path)
+
+
+class _Search:
+    """What stays the same from one best point to the next."""
+
+    def __init__(self, model: Any, space: Space, goal: Goal, exploration: Exploration, effort: Effort) -> None:
+        models = model if isinstance(model, (list, tuple)) else [model]
+        if not models:
+            raise InputError("no model to maximise")
+        self.forests = [read_forest(one, space) for one in models]
+        self.space, self.goal, self.effort = space, goal, effort
+        if exploration.distance and exploration.data is None:
+            raise InputError("exploration by distance needs the data that it is taken to")
+        if exploration.distance < 0 or exploration.spread < 0:
+            raise InputError("the weights of exploration must be 0 or more")
+        data = exploration.data if exploration.distance else None
+        self.exploration = Exploration(
+            exploration.distance, None if data is None else space.checked(data), exploration.spread
+        )
+
+    def atoms(self, constraints: Sequence[Constraint]) -> Atoms:
+        return merge(self.space, self.forests, constraints, self.exploration.data)
+
+    def best(self, constraints: Sequence[Constraint], starts: np.ndarray | None) -> Best:
+        start, effort = time.perf_counter(), self.effort
+        atoms = self.atoms(constraints)
+        program = Program(atoms, self.goal, self.exploration) if effort.exact else None
+        begin = np.empty((0, len(self.space))) if starts is None else self.space.checked(starts)
+        rng = np.random.default_rng(effort.seed)
+        local = climb(atoms, self.goal, self.exploration, begin, effort.climb, rng)
+        first = local[0] if len(local) else None
+        solved = Solved(first, {}, self._bound(atoms), "time limit", 0, 0.0)
+        if program is not None:
+            left = max(1.0, effort.seconds - (time.perf_counter() - start))
+            solved = program.solve(seconds=left, gap=effort.gap, first=first, seed=effort.seed, threads=effort.threads)
+        candidates = [(first, {})] if first is not None else []
+        if solved.atoms is not None:
+            candidates.append((solved.atoms, solved.numbers))
+        points = [self._point(atoms, *one) for one in candidates]
+        if not points:
+            seconds = time.perf_counter() - start
+            status = solved.status if solved.status == "infeasible" else "time limit"
+            return Best(None, -np.inf, np.nan, solved.bound, status, seconds, (), solved.nodes)
+        values, predictions = self.value(np.stack(points))
+        k = int(values.argmax())
+        value, bound = float(values[k]), max(solved.bound, float(values[k]))
+        optimal = bound - value <= 1.001 * max(_TOLERANCE, effort.gap) * max(1.0, abs(value))
+        return Best(
+            points[k],
+            value,
+            float(predictions[k]),
+            bound,
+            "optimal" if optimal else "time limit",
+            time.perf_counter() - start,
+            _alike(atoms, points[k]),
+            solved.nodes,
+        )
+
+    def value(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is maximised, and the mean prediction, of points, (n,) each."""
+        features = self.space.features(points)
+        predictions = np.stack([forest.predict(features) for forest in self.forests])
+        return acquisition(predictions, self.goal, self.exploration, points, self.space.coded), predictions.mean(0)
+
+    def _bound(self, atoms: Atoms) -> float:
+        """Without a proof: the trees one by one, the farthest that a point can lie, the widest spread."""
+        low, high = (np.mean([getattr(b, name) for b in atoms.boxes]) for name in ("lowest", "highest"))
+        mean = float(np.max(self.goal(np.array([low, high])))) if self.goal.target is None else 0.0
+        wide = max(b.highest for b in atoms.boxes) - min(b.lowest for b in atoms.boxes)
+        far = self.exploration.distance * float(self.space.coded.sum())
+        return mean + far + self.exploration.spread * wide
+
+    def _point(self, atoms: Atoms, found: np.ndarray, numbers: dict[int, float]) -> np.ndarray:
+        """Atoms as a point; a number that was weighed has the value that the program gave it, kept inside its atom."""
+        point = atoms.decode(found[None])[0]
+        for c, value in numbers.items():
+            own = atoms.columns[c]
+            point[c] = np.clip(value, own.low[found[c]], own.high[found[c]])
+        return point
+
+
+def _alike(atoms: Atoms, point: np.ndarray) -> tuple[np.ndarray, ...]:
+    found = []
+    for c, column in enumerate(atoms.columns):
+        same = column.of_code
+        found.append(np.empty(0, np.int64) if same is None else np.flatnonzero(same == same[int(point[c])]))
+    return tuple(found)

@@ -11,7 +11,7 @@ from oneprior.core import InputError
 from oneprior.inference.search.constraints import Allowed, Ball, Exclude, Linear, fixed
 from oneprior.inference.search.exact import Effort, best_points, maximise, write_program
 from oneprior.inference.search.local import Climb
-from oneprior.inference.search.objective import Exploration, Goal, acquisition
+from oneprior.inference.search.objective import Bonus, Goal, acquisition
 from oneprior.inference.search.space import Categorical, Integer, Numeric, Space
 
 POSITIONS, CODES = 5, 6
@@ -91,17 +91,22 @@ def test_constraints_and_goals(case, goal):
 
 
 @pytest.mark.parametrize(
-    "exploration",
-    [Exploration(0.3, codes(20, 5)[0]), Exploration(spread=0.7), Exploration(0.2, codes(20, 5)[0], 0.5)],
-    ids=["distance", "spread", "both"],
+    "bonus",
+    [
+        Bonus(0.3, codes(20, 5)[0]),
+        Bonus(spread=0.7),
+        Bonus(terms={k: np.random.default_rng(k).normal(size=CODES) for k in (0, 2, 3)}),
+        Bonus(0.2, codes(20, 5)[0], 0.5, {1: np.arange(CODES) * 0.3}),
+    ],
+    ids=["distance", "spread", "rewards", "all"],
 )
-def test_exploration(exploration):
+def test_what_is_added(bonus):
     models = [ensemble(4, first=40 * k) for k in range(3)]
     predictions = np.stack([model.predict(ALL) for model in models])
-    values = acquisition(predictions, Goal(), exploration, ALL, SPACE.coded)
-    holds(maximise(models, SPACE, exploration=exploration, effort=QUICK), values)
+    values = acquisition(predictions, Goal(), bonus, ALL, SPACE.coded)
+    holds(maximise(models, SPACE, bonus=bonus, effort=QUICK), values)
     inside = APART[:, 0] <= 1
-    holds(maximise(models, SPACE, [Ball(CENTRES[0], 1)], exploration=exploration, effort=QUICK), values[inside])
+    holds(maximise(models, SPACE, [Ball(CENTRES[0], 1)], bonus=bonus, effort=QUICK), values[inside])
 
 
 def test_the_best_points_one_after_another():

@@ -3,7 +3,7 @@
 from oneprior.inference.search.constraints import Allowed, Ball, Constraint, Exclude, Linear, fixed
 from oneprior.inference.search.exact import Best, Effort, best_points, maximise, write_program
 from oneprior.inference.search.local import Climb
-from oneprior.inference.search.objective import Exploration, Goal
+from oneprior.inference.search.objective import Bonus, Goal
 from oneprior.inference.search.resampling import Resampling
 from oneprior.inference.search.space import Categorical, Integer, Numeric, Space
 
@@ -11,12 +11,12 @@ __all__ = [
     "Allowed",
     "Ball",
     "Best",
+    "Bonus",
     "Categorical",
     "Climb",
     "Constraint",
     "Effort",
     "Exclude",
-    "Exploration",
     "Goal",
     "Integer",
     "Linear",

@@ -8,7 +8,7 @@ split a set of atoms, and every leaf a box: a set of allowed atoms for each colu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,7 +142,11 @@ class Atoms:
 
 
 def merge(
-    space: Space, forests: Sequence[Forest], constraints: Sequence[Constraint] = (), points: np.ndarray | None = None
+    space: Space,
+    forests: Sequence[Forest],
+    constraints: Sequence[Constraint] = (),
+    points: np.ndarray | None = None,
+    terms: Mapping[int, np.ndarray] | None = None,
 ) -> Atoms:
     """The atoms of a space under some forests and constraints.
 
@@ -151,6 +155,7 @@ def merge(
         forests: over its features.
         constraints: all are to hold.
         points: whose every code is told apart (data that a distance is taken to), (n, columns).
+        terms: of columns of codes, a reward of each code, (K,): an atom's value is its best code.
     """
     told = [constraint.alternatives(space) for constraint in constraints]
     rows = [row for alternatives in told for rows in alternatives for row in rows]
@@ -164,7 +169,7 @@ def merge(
                 own = np.zeros(column.size)
                 own[seen] = 1 + np.arange(len(seen))  # a code of the data is an atom of its own
                 weights.append(own)
-            columns.append(_of_codes(column.size, grouped.sets(c), weights))
+            columns.append(_of_codes(column.size, grouped.sets(c), weights, (terms or {}).get(c)))
         else:
             columns.append(_of_numbers(column, grouped.edges(c), grouped.step))
     return Atoms(
@@ -213,11 +218,14 @@ def _split_sets(forest: Forest, space: Space, column: int) -> dict[int, np.ndarr
     return found
 
 
-def _of_codes(size: int, sets: list[np.ndarray], weights: list[np.ndarray]) -> ColumnAtoms:
+def _of_codes(size: int, sets: list[np.ndarray], weights: list[np.ndarray], term: np.ndarray | None) -> ColumnAtoms:
     table = np.stack([np.zeros(size), *sets, *weights], 1)
-    _, first, of_code = np.unique(table, axis=0, return_index=True, return_inverse=True)
-    value = first.astype(np.float64)
-    return ColumnAtoms(value, value, value, of_code.reshape(-1), np.empty(0))
+    _, of_code = np.unique(table, axis=0, return_inverse=True)
+    of_code = of_code.reshape(-1)
+    best_first = np.argsort(-term, kind="stable") if term is not None else np.arange(size)
+    _, first = np.unique(of_code[best_first], return_index=True)
+    value = best_first[first].astype(np.float64)
+    return ColumnAtoms(value, value, value, of_code, np.empty(0))
 
 
 def _of_numbers(column: Integer | Numeric, edges: np.ndarray, step: type[np.floating]) -> ColumnAtoms:

@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from oneprior.core import InputError
+from oneprior.core import InputError, ShapeError
 from oneprior.inference.search.atoms import Atoms, merge
-from oneprior.inference.search.constraints import Constraint, Exclude
+from oneprior.inference.search.constraints import Constraint, Exclude, column_number
 from oneprior.inference.search.ensembles import read_forest
 from oneprior.inference.search.local import Climb, climb
-from oneprior.inference.search.objective import Exploration, Goal, acquisition
+from oneprior.inference.search.objective import Bonus, Goal, acquisition
 from oneprior.inference.search.program import Program, Solved
-from oneprior.inference.search.space import Space
+from oneprior.inference.search.space import Categorical, Space
 
 _TOLERANCE = 1e-6
 
@@ -87,7 +87,7 @@ def maximise(
     constraints: Sequence[Constraint] = (),
     *,
     goal: Goal = Goal(),
-    exploration: Exploration = Exploration(),
+    bonus: Bonus = Bonus(),
     starts: np.ndarray | None = None,
     effort: Effort = Effort(),
 ) -> Best:
@@ -98,16 +98,14 @@ def maximise(
         space: of the points.
         constraints: all of them hold.
         goal: maximise, minimise or come near to a target.
-        exploration: what is added for unknown ground.
+        bonus: what is added to the prediction.
         starts: points to begin with, (n, columns), such as the best of the data.
         effort: time, gap, seed.
 
     Raises:
         InputError: for an ensemble that is no sum of trees, or a program too large to hold.
     """
-    return next(
-        best_points(model, space, constraints, goal=goal, exploration=exploration, starts=starts, effort=effort)
-    )
+    return next(best_points(model, space, constraints, goal=goal, bonus=bonus, starts=starts, effort=effort))
 
 
 def best_points(
@@ -116,7 +114,7 @@ def best_points(
     constraints: Sequence[Constraint] = (),
     *,
     goal: Goal = Goal(),
-    exploration: Exploration = Exploration(),
+    bonus: Bonus = Bonus(),
     starts: np.ndarray | None = None,
     effort: Effort = Effort(),
 ) -> Iterator[Best]:
@@ -124,7 +122,7 @@ def best_points(
 
     The arguments are those of `maximise`. The n-th point's bound is of all points but those before it.
     """
-    search = _Search(model, space, goal, exploration, effort)
+    search = _Search(model, space, goal, bonus, effort)
     found = list(constraints)
     while True:
         best = search.best(found, starts)
@@ -141,41 +139,43 @@ def write_program(
     constraints: Sequence[Constraint] = (),
     *,
     goal: Goal = Goal(),
-    exploration: Exploration = Exploration(),
+    bonus: Bonus = Bonus(),
 ) -> Path:
     """The program that `maximise` solves, as an .mps file for any solver."""
-    search = _Search(model, space, goal, exploration, Effort())
-    return Program(search.atoms(constraints), goal, exploration).write(path)
+    search = _Search(model, space, goal, bonus, Effort())
+    return Program(search.atoms(constraints), goal, bonus).write(path)
 
 
 class _Search:
     """What stays the same from one best point to the next."""
 
-    def __init__(self, model: Any, space: Space, goal: Goal, exploration: Exploration, effort: Effort) -> None:
+    def __init__(self, model: Any, space: Space, goal: Goal, bonus: Bonus, effort: Effort) -> None:
         models = model if isinstance(model, (list, tuple)) else [model]
         if not models:
             raise InputError("no model to maximise")
         self.forests = [read_forest(one, space) for one in models]
         self.space, self.goal, self.effort = space, goal, effort
-        if exploration.distance and exploration.data is None:
-            raise InputError("exploration by distance needs the data that it is taken to")
-        if exploration.distance < 0 or exploration.spread < 0:
-            raise InputError("the weights of exploration must be 0 or more")
-        data = exploration.data if exploration.distance else None
-        self.exploration = Exploration(
-            exploration.distance, None if data is None else space.checked(data), exploration.spread
-        )
+        if bonus.distance and bonus.data is None:
+            raise InputError("distance as a bonus needs the data that it is taken to")
+        if bonus.distance < 0 or bonus.spread < 0:
+            raise InputError("the weights of a bonus must be 0 or more")
+        data = space.checked(bonus.data) if bonus.distance and bonus.data is not None else None
+        for c, term in bonus.terms.items():
+            column = space.columns[column_number(space, c)]
+            if not isinstance(column, Categorical) or term.shape != (column.size,):
+                raise ShapeError(f"the rewards of {column.name or f'column {c}'}", term.shape, "one for each code")
+        self.bonus = Bonus(bonus.distance, data, bonus.spread, bonus.terms)
 
     def atoms(self, constraints: Sequence[Constraint]) -> Atoms:
-        return merge(self.space, self.forests, constraints, self.exploration.data)
+        return merge(self.space, self.forests, constraints, self.bonus.data, self.bonus.terms)
 
     def best(self, constraints: Sequence[Constraint], starts: np.ndarray | None) -> Best:
         start, effort = time.perf_counter(), self.effort
         atoms = self.atoms(constraints)
-        program = Program(atoms, self.goal, self.exploration) if effort.exact else None
+        program = Program(atoms, self.goal, self.bonus) if effort.exact else None
         begin = np.empty((0, len(self.space))) if starts is None else self.space.checked(starts)
         rng = np.random.default_rng(effort.seed)
-        local = climb(atoms, self.goal, self.exploration, begin, effort.climb, rng)
+        local = climb(atoms, self.goal, self.bonus, begin, effort.climb, rng)
         first = local[0] if len(local) else None
         solved = Solved(first, {}, self._bound(atoms), "time limit", 0, 0.0)
         if program is not None:
@@ -208,15 +208,15 @@ class _Search:
         """What is maximised, and the mean prediction, of points, (n,) each."""
         features = self.space.features(points)
         predictions = np.stack([forest.predict(features) for forest in self.forests])
-        return acquisition(predictions, self.goal, self.exploration, points, self.space.coded), predictions.mean(0)
+        return acquisition(predictions, self.goal, self.bonus, points, self.space.coded), predictions.mean(0)
 
     def _bound(self, atoms: Atoms) -> float:
         """Without a proof: the trees one by one, the farthest that a point can lie, the widest spread."""
         low, high = (np.mean([getattr(b, name) for b in atoms.boxes]) for name in ("lowest", "highest"))
         mean = float(np.max(self.goal(np.array([low, high])))) if self.goal.target is None else 0.0
         wide = max(b.highest for b in atoms.boxes) - min(b.lowest for b in atoms.boxes)
-        far = self.exploration.distance * float(self.space.coded.sum())
-        return mean + far + self.exploration.spread * wide
+        far = self.bonus.distance * float(self.space.coded.sum())
+        return mean + far + self.bonus.spread * wide + sum(float(term.max()) for term in self.bonus.terms.values())
 
     def _point(self, atoms: Atoms, found: np.ndarray, numbers: dict[int, float]) -> np.ndarray:
         """Atoms as a point; a number that was weighed has the value that the program gave it, kept inside its atom."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from oneprior.inference.search.atoms import AtomRow, Atoms, Boxes
-from oneprior.inference.search.objective import Exploration, Goal
+from oneprior.inference.search.objective import Bonus, Goal
 
 _GAIN = 1e-9
 _PENALTY = 1e3
@@ -42,19 +42,19 @@ class Climb:
 
 
 def climb(
-    atoms: Atoms, goal: Goal, exploration: Exploration, starts: np.ndarray, how: Climb, rng: np.random.Generator
+    atoms: Atoms, goal: Goal, bonus: Bonus, starts: np.ndarray, how: Climb, rng: np.random.Generator
 ) -> np.ndarray:
     """The best points found, the best first, without repeats, (k, columns) atoms.
 
     Args:
         atoms: the small problem.
         goal: of the mean prediction.
-        exploration: what is added; its data in atoms are found here.
+        bonus: what is added; its data in atoms are found here.
         starts: points to begin with, (n, columns); the rest are drawn.
         how: how hard.
         rng: of the drawn points, the order of columns, crossings and kicks.
     """
-    climber = _Climber(atoms, goal, exploration)
+    climber = _Climber(atoms, goal, bonus)
     sizes = np.array([len(column) for column in atoms.columns])
     x = rng.integers(0, sizes, (how.points, len(sizes)))
     first = atoms.encode(starts)[: how.points] if len(starts) else x[:0]
@@ -111,17 +111,21 @@ class _Climber:
     Args:
         atoms: the small problem.
         goal: of the mean prediction.
-        exploration: what is added.
+        bonus: what is added.
     """
 
-    def __init__(self, atoms: Atoms, goal: Goal, exploration: Exploration) -> None:
-        self.atoms, self.goal, self.exploration = atoms, goal, exploration
+    def __init__(self, atoms: Atoms, goal: Goal, bonus: Bonus) -> None:
+        self.atoms, self.goal, self.bonus = atoms, goal, bonus
         self.sizes = np.array([len(column) for column in atoms.columns])
         self.tables = [_Tables(boxes, len(self.sizes), self.sizes) for boxes in atoms.boxes]
         self.coded = atoms.space.coded
+        self.terms = [
+            bonus.terms[c][column.value.astype(np.int64)] if c in bonus.terms else np.zeros(len(column))
+            for c, column in enumerate(atoms.columns)
+        ]
         self.data = None
-        if exploration.distance and exploration.data is not None:
-            self.data = np.unique(atoms.encode(exploration.data), axis=0)
+        if bonus.distance and bonus.data is not None:
+            self.data = np.unique(atoms.encode(bonus.data), axis=0)
         high, low = (max(getattr(b, name) for b in atoms.boxes) for name in ("highest", "lowest"))
         self.penalty = _PENALTY * max(1.0, abs(high), abs(low))
         self.rows = [[[_dense(row, atoms) for row in rows] for rows in alternatives] for alternatives in atoms.rows]
@@ -138,7 +142,8 @@ class _Climber:
                 if self.sizes[p] == 1:
                     continue
                 members = [self._of_column(k, p, x, v[k], f[k]) for k in range(len(self.tables))]
-                value = self._value(np.stack(members), p, x, apart) - self.penalty * self._violation(x, p)
+                value = self._value(np.stack(members), p, x, apart) + self.terms[p]
+                value = value - self.penalty * self._violation(x, p)
                 best = value.argmax(1)
                 better = value[every, best] > value[every, x[:, p]] + _GAIN
                 if not better.any():
@@ -156,7 +161,8 @@ class _Climber:
                 break
         predictions = np.stack([f[k] + table.boxes.base for k, table in enumerate(self.tables)])
         least = None if apart is None else apart.min(1)
-        return x, self._combined(predictions, least) - self.penalty * self.broken(x)
+        rewards = np.sum([term[x[:, c]] for c, term in enumerate(self.terms)], 0)
+        return x, self._combined(predictions, least) + rewards - self.penalty * self.broken(x)
 
     def broken(self, x: np.ndarray) -> np.ndarray:
         """By how much each row breaks the constraints, (R,)."""
@@ -194,9 +200,9 @@ class _Climber:
     def _combined(self, members: np.ndarray, least: np.ndarray | None) -> np.ndarray:
         mean = members.mean(0)
         found = self.goal(mean)
-        if self.exploration.spread:
-            found = found + self.exploration.spread * np.abs(members - mean).mean(0)
-        return found if least is None else found + self.exploration.distance * least
+        if self.bonus.spread:
+            found = found + self.bonus.spread * np.abs(members - mean).mean(0)
+        return found if least is None else found + self.bonus.distance * least
 
     def _violation(self, x: np.ndarray, p: int) -> np.ndarray:
         """By how much each atom of column p would break the constraints, (R, A) or (1, 1)."""

@@ -1,15 +1,17 @@
-"""What is maximised: the mean of an ensemble's predictions, or nearness to a target, and what exploration adds.
+"""What is maximised: the mean of an ensemble's predictions, or nearness to a target, and what is added to it.
 
-    a(x) = g(m(x)) + w_d min_i d(x, x_i) + w_s mean_k |f_k(x) - m(x)|,    m = mean_k f_k,
+    a(x) = g(m(x)) + w_d min_i d(x, x_i) + w_s mean_k |f_k(x) - m(x)| + sum_p r[p, x_p],    m = mean_k f_k,
 
 g(m) = m, -m or -|m - target|; d the number of columns of codes that differ (overlap distance), x_i the data: far from
 all of them is unknown ground (ENTMOOT: Thebelt et al. 2021). f_k are ensembles trained on parts of the data, whose
-disagreement is the other sign of unknown ground.
+disagreement is the other sign of unknown ground. r is a reward of each code at its place, such as the log-probability
+of a code among the data there, which pulls the other way.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,38 +33,40 @@ class Goal:
 
 
 @dataclass(frozen=True, eq=False)
-class Exploration:
-    """What is added for unknown ground; nothing by default.
+class Bonus:
+    """What is added to the prediction; nothing by default.
 
     Args:
         distance: weight of the overlap distance to the nearest of `data`, 0 or more.
         data: (n, columns); needed where `distance` counts.
         spread: weight of the mean absolute deviation of the ensembles, 0 or more.
+        terms: of columns of codes, by number: a reward of each code, (K,).
     """
 
     distance: float = 0.0
     data: np.ndarray | None = None
     spread: float = 0.0
+    terms: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
-def acquisition(
-    predictions: np.ndarray, goal: Goal, exploration: Exploration, points: np.ndarray, coded: np.ndarray
-) -> np.ndarray:
+def acquisition(predictions: np.ndarray, goal: Goal, bonus: Bonus, points: np.ndarray, coded: np.ndarray) -> np.ndarray:
     """a of points, (n,).
 
     Args:
         predictions: of the ensembles, (members, n).
         goal: of their mean.
-        exploration: what is added.
+        bonus: what is added.
         points: (n, columns).
         coded: which columns are of codes.
     """
     mean = predictions.mean(0)
     found = goal(mean)
-    if exploration.spread:
-        found = found + exploration.spread * np.abs(predictions - mean).mean(0)
-    if exploration.distance and exploration.data is not None:
-        found = found + exploration.distance * nearest(points, exploration.data, coded)
+    if bonus.spread:
+        found = found + bonus.spread * np.abs(predictions - mean).mean(0)
+    if bonus.distance and bonus.data is not None:
+        found = found + bonus.distance * nearest(points, bonus.data, coded)
+    for c, term in bonus.terms.items():
+        found = found + term[points[:, c].astype(np.int64)]
     return found
 
 

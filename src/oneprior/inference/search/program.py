@@ -11,7 +11,7 @@ Over atoms x[p, a] in {0, 1} and leaves z[l] >= 0 (Misic 2020, eq. 4, for sets o
 With x whole the leaves are, so they need not be told so. Nodes of one tree that ask the same question share their two
 rows, which is tighter. Shallow trees of many codes have a nearly integral relaxation: that is why this is fast.
 
-Exploration is linear too: a variable below the overlap distance to each of the data, P - sum_p x[p, x_i,p]; and for the
+Bonus is linear too: a variable below the overlap distance to each of the data, P - sum_p x[p, x_i,p]; and for the
 mean deviation of the members, which is to be large, a sign for each. A ball around any of several centres is a choice
 of one of them. Numbers that are weighed have a variable between the ends of their atom.
 
@@ -30,7 +30,7 @@ import numpy as np
 
 from oneprior.core import InputError
 from oneprior.inference.search.atoms import AtomRow, Atoms, Boxes
-from oneprior.inference.search.objective import Exploration, Goal
+from oneprior.inference.search.objective import Bonus, Goal
 from oneprior.inference.search.space import Integer
 
 if TYPE_CHECKING:
@@ -90,14 +90,14 @@ class Program:
     Args:
         atoms: space, forests and constraints over atoms.
         goal: of the mean prediction.
-        exploration: what is added.
+        bonus: what is added.
 
     Raises:
         InputError: for a program beyond `LARGEST`; says how large it is and what to do.
     """
 
-    def __init__(self, atoms: Atoms, goal: Goal, exploration: Exploration) -> None:
-        self.atoms, self.goal, self.exploration = atoms, goal, exploration
+    def __init__(self, atoms: Atoms, goal: Goal, bonus: Bonus) -> None:
+        self.atoms, self.goal, self.bonus = atoms, goal, bonus
         self.start = atoms.start
         self.cost: list[np.ndarray] = []
         self.lower: list[np.ndarray] = []
@@ -117,7 +117,7 @@ class Program:
             self._constraint(alternatives)
 
     def _fits(self) -> None:
-        points = 0 if self.exploration.data is None else len(self.exploration.data) * len(self.atoms.columns)
+        points = 0 if self.bonus.data is None else len(self.bonus.data) * len(self.atoms.columns)
         splits = sum(
             len(b.node_split) * 2 * np.mean([len(left) for left in b.split_left] or [0]) for b in self.atoms.boxes
         )
@@ -143,14 +143,18 @@ class Program:
     def _objective(self) -> None:
         members = self.atoms.boxes
         share = 1 / len(members)
-        single = self.goal.target is None and not self.exploration.spread
+        single = self.goal.target is None and not self.bonus.spread
         leaves = [self._forest(boxes, self.goal.sign * share if single else 0.0) for boxes in members]
         if single:
             self.offset += self.goal.sign * sum(boxes.base for boxes in members) * share
         else:
             self._nonlinear(members, leaves)
-        if self.exploration.distance and self.exploration.data is not None:
+        if self.bonus.distance and self.bonus.data is not None:
             self._distance()
+        rewards = np.zeros(int(self.start[-1]))
+        for c, term in self.bonus.terms.items():
+            rewards[self.start[c] : self.start[c + 1]] = term[self.atoms.columns[c].value.astype(np.int64)]
+        self.cost[0] = self.cost[0] + rewards  # the atoms are the first variables
 
     def _forest(self, boxes: Boxes, share: float) -> int:
         """Leaves of a forest and their rows; the number of its first leaf."""
@@ -192,8 +196,8 @@ class Program:
             far = max(abs(low.mean() - t), abs(high.mean() - t))
             e = self._variables(1, -1.0, 0.0, far)
             self.lines.add([0, 0, 1, 1], [e, m, e, m], [1.0, -1.0, 1.0, 1.0], [-t, t], [np.inf, np.inf])
-        if self.exploration.spread and count > 1:
-            s = self._variables(count, self.exploration.spread / count, 0.0, np.inf)
+        if self.bonus.spread and count > 1:
+            s = self._variables(count, self.bonus.spread / count, 0.0, np.inf)
             above = self._variables(count, 0.0, 0.0, 1.0, whole=True)
             room = 2 * np.maximum(high - low.mean(), high.mean() - low)  # large enough for either sign
             for k in range(count):  # s <= f - m where the sign is 1, s <= m - f where it is 0
@@ -203,9 +207,9 @@ class Program:
     def _distance(self) -> None:
         """d <= P - sum_p x[p, x_i,p] for each of the data."""
         coded = np.flatnonzero(self.atoms.space.coded)
-        assert self.exploration.data is not None
-        data = np.unique(self.atoms.encode(self.exploration.data)[:, coded], axis=0)
-        d = self._variables(1, self.exploration.distance, 0.0, float(len(coded)))
+        assert self.bonus.data is not None
+        data = np.unique(self.atoms.encode(self.bonus.data)[:, coded], axis=0)
+        d = self._variables(1, self.bonus.distance, 0.0, float(len(coded)))
         n = len(data)
         row = np.concatenate([np.repeat(np.arange(n), len(coded)), np.arange(n)])
         column = np.concatenate([(self.x + self.start[coded] + data).ravel(), np.full(n, d)])

@@ -74,6 +74,7 @@ CASES = {
         [Linear({k: WEIGHTS[k] for k in range(POSITIONS)}, high=-1.0)],
         WEIGHTS[np.arange(POSITIONS), ALL.astype(int)].sum(1) <= -1,
     ),
+    "far from all three": ([Exclude(CENTRES, 4)], (APART >= 4).all(1)),
     "fixed positions": (fixed(SPACE, CENTRES[0], [0, 3]), (ALL[:, [0, 3]] == CENTRES[0, [0, 3]]).all(1)),
     "some codes": ([Allowed(1, [2, 3]), Allowed("position 4", [5])], np.isin(ALL[:, 1], [2, 3]) & (ALL[:, 4] == 5)),
 }
@@ -231,6 +232,7 @@ def test_a_program_that_is_too_large_is_refused_with_its_size(monkeypatch):
         (Allowed("nobody", [0]), "nobody"),
         (Linear({0: np.ones(3)}), "weights of position 0"),
         (Exclude(np.full(POSITIONS, 6.0)), "row 0, position 0: got 6"),
+        (Exclude(CENTRES, 6), "1 .. 5 columns"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )

@@ -94,18 +94,22 @@ class Ball(Constraint):
 
 @dataclass(frozen=True, eq=False)
 class Exclude(Constraint):
-    """Not these points: at least one code differs, or a number lies in another interval of the model's.
+    """Not these points: some codes differ, or numbers lie in other intervals of the model's.
 
     Args:
         points: (k, columns).
+        apart: columns that differ, at least.
     """
 
     points: np.ndarray
+    apart: int = 1
 
     def alternatives(self, space: Space) -> list[list[Row]]:
         points = space.checked(np.atleast_2d(self.points))
+        if not 1 <= self.apart <= len(space):
+            raise InputError(f"points differ in 1 .. {len(space)} columns, got {self.apart}")
         coded = np.flatnonzero(space.coded)
-        return [[Row(_same(space, g[coded]), high=len(space) - 1, apart=g) for g in np.unique(points, axis=0)]]
+        return [[Row(_same(space, g[coded]), high=len(space) - self.apart, apart=g) for g in np.unique(points, axis=0)]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -95,6 +95,10 @@ class Model(nn.Module, ABC):
         """f(z) with a z that the encoder draws for x, (n, *event_shape); None where there is no encoder."""
         return None
 
+    def codes(self, x: Tensor) -> Tensor | None:
+        """The codes of events, (n, *event_shape) -> (n, *grid) int64; None for a family without a discrete code."""
+        return None
+
     def recipe(self, player: str) -> Recipe:
         """The default optimisation of one player."""
         return Recipe()

@@ -1,0 +1,344 @@
+"""A campaign: candidates by exact search over the codes of a prior, and what is learned from their scores.
+
+    campaign = Campaign.begin("happy", run, data, Settings(goal="maximise"))
+    campaign.score_data(rows, scores)             # what is known at the start
+    for candidate in campaign.ask(5):
+        campaign.tell(candidate.id, measure(candidate.event))
+    for progress in campaign.retrain(): ...       # when it is due
+
+A tree ensemble is fitted to the scores of events as grids of codes, and the grid that maximises it, within the
+constraints and beside what was measured before, is found exactly (`inference.search`; Jung, Schwedhelm, Schillings,
+Keuper 2023). The prior is then trained further on all events by the rank of their score, and everything is encoded
+anew. All that is needed to go on is on the disk after every `tell`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oneprior.core import InputError, ShapeError, replacing
+from oneprior.data import Dataset
+from oneprior.data.extended import Extended
+from oneprior.inference.search import Ball, Best, Bonus, Climb, Constraint, Effort, Exclude, maximise
+from oneprior.inference.search.objective import nearest
+from oneprior.inference.search.surrogate import Surrogate, fit_surrogate
+from oneprior.tasks.campaign.code_space import CodeSpace, log_shares
+from oneprior.tasks.campaign.ledger import Entry, Ledger
+from oneprior.tasks.campaign.retraining import retrain
+from oneprior.tasks.campaign.settings import Settings
+from oneprior.training import Progress, Run, load
+
+_BATCH = 512
+_PASSED_OVER = 20
+"""Grids in a round that may be passed over as unlikely before one is taken all the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """What is asked for.
+
+    Args:
+        id: its number, for `tell`.
+        event: x, (*event_shape) in [-1, 1].
+        point: its codes, (positions,).
+        prediction: of the surrogate, in units of the score.
+        bound: no grid that was allowed has a higher value of what was searched for.
+        gap: bound less the value of this one.
+        status: of the search: "optimal" or "time limit".
+        distance: codes that differ from the nearest event known before.
+        log_prob: of its codes under the token prior, in nats.
+        likely: whether that is not below what `Settings.unlikely` allows.
+    """
+
+    id: int
+    event: Tensor
+    point: np.ndarray
+    prediction: float
+    bound: float
+    gap: float
+    status: str
+    distance: float
+    log_prob: float
+    likely: bool
+
+
+class Campaign:
+    """A campaign in its folder; `begin` makes one, `resume` goes on with one.
+
+    Args:
+        folder: of the campaign.
+        ledger: its file.
+        run: the prior as it is now.
+        data: the events that it began with.
+        settings: as they were at the beginning.
+    """
+
+    def __init__(self, folder: Path, ledger: Ledger, run: Run, data: Dataset, settings: Settings) -> None:
+        if tuple(data.event_shape) != tuple(run.event_shape):
+            raise ShapeError("the data of the campaign", tuple(data.event_shape), tuple(run.event_shape))
+        self.folder, self.ledger, self.run, self.data, self.settings = folder, ledger, run, data, settings
+        self.codes = CodeSpace(run)
+        self._points: np.ndarray | None = None
+        self.surrogate: Surrogate | None = None
+
+    @classmethod
+    def begin(cls, folder: Path | str, run: Run, data: Dataset, settings: Settings = Settings()) -> Self:
+        """A new campaign.
+
+        Args:
+            folder: that holds none yet.
+            run: a prior with a discrete code.
+            data: events to begin with, in the run's shape.
+            settings: all there are.
+
+        Raises:
+            InputError: where the folder holds a campaign.
+        """
+        folder = Path(folder)
+        CodeSpace(run)  # refused before anything is written
+        ledger = Ledger(folder, new=True)
+        ledger.remember(settings=settings.to_json(), run=str(run.path.resolve()), rows=len(data))
+        return cls(folder, ledger, run, data, settings)
+
+    @classmethod
+    def resume(cls, folder: Path | str, data: Dataset) -> Self:
+        """Go on with a campaign, wherever it was broken off.
+
+        Args:
+            folder: of the campaign.
+            data: the events that it began with.
+
+        Raises:
+            BadRunError: where the folder holds no campaign.
+            InputError: for another number of events.
+        """
+        folder = Path(folder)
+        ledger = Ledger(folder)
+        if len(data) != ledger.recall("rows"):
+            raise InputError(f"the campaign began with {ledger.recall('rows')} events, and these data have {len(data)}")
+        run = load(Path(ledger.recall("run")))
+        return cls(folder, ledger, run, data, Settings.from_json(ledger.recall("settings")))
+
+    # What is known --------------------------------------------------------------------------------------------------
+
+    def score_data(self, rows: Sequence[int] | np.ndarray, scores: Sequence[float] | np.ndarray) -> None:
+        """Scores of events of the data, by their rows; those that are not finite count as failed."""
+        rows, scores = np.asarray(rows), np.asarray(scores, dtype=np.float64)
+        if rows.shape != scores.shape or rows.ndim != 1:
+            raise ShapeError("rows and their scores", rows.shape, scores.shape)
+        if len(rows) and (rows.min() < 0 or rows.max() >= len(self.data)):
+            raise InputError(f"rows {rows.min()} .. {rows.max()} were scored, of data of {len(self.data)}")
+        self.ledger.add_data(rows.tolist(), scores.tolist())
+
+    def tell(self, number: int, score: float, note: str = "") -> None:
+        """The score of a candidate, by its number; NaN for one that failed. What is told again replaces it."""
+        self.ledger.score(number, float(score), note)
+
+    def tell_event(self, event: Tensor, score: float, note: str = "") -> int:
+        """The score of an event that nobody asked for; its number.
+
+        Args:
+            event: x, (*event_shape) in [-1, 1].
+            score: NaN where it failed.
+            note: why.
+        """
+        if event.shape != self.run.event_shape:
+            raise ShapeError("an event that is told", tuple(event.shape), tuple(self.run.event_shape))
+        (number,) = self.ledger.add("told", self.rounds, event[None].cpu().numpy())
+        self.ledger.score(number, float(score), note)
+        return number
+
+    @property
+    def rounds(self) -> int:
+        """Rounds that were asked."""
+        return len(self.ledger.rounds())
+
+    def open(self) -> list[Entry]:
+        """Candidates that were asked for and not told."""
+        return self.ledger.entries(state="open")
+
+    def told(self) -> list[Entry]:
+        """Candidates and events that were told, in order."""
+        return [entry for entry in self.ledger.entries() if entry.origin != "data" and entry.state != "open"]
+
+    def best(self) -> Entry | None:
+        """The best that was told, of the data or of the campaign; None before any was."""
+        scored = self.ledger.entries(state="scored")
+        if not scored:
+            return None
+        merit = self.settings.merit(np.array([entry.score for entry in scored]))
+        return scored[int(merit.argmax())]
+
+    # Asking ---------------------------------------------------------------------------------------------------------
+
+    def ask(self, count: int = 1) -> list[Candidate]:
+        """The best candidates that are not known yet, different from each other.
+
+        Args:
+            count: how many; fewer come where the constraints allow no more.
+
+        Raises:
+            InputError: where the scores cannot be learned from.
+        """
+        if count < 1:
+            raise InputError(f"at least one candidate is asked for, got {count}")
+        settings, number = self.settings, self.rounds + 1
+        points, scores, every = self._measured()
+        merit = settings.merit(scores)
+        rng = np.random.default_rng([settings.seed, number])
+        order = np.argsort(-merit, kind="stable")
+        rest = order[settings.best :]
+        used = np.concatenate([order[: settings.best], rng.permutation(rest)[: settings.others]])
+        self.surrogate = fit_surrogate(
+            self.codes.space, points[used], scores[used], settings.trees, seed=settings.seed + number
+        )
+        bonus = self._bonus(every)
+        least = self._least_log_prob()
+        known = {point.tobytes() for point in every}
+        constraints: list[Constraint] = []
+        if settings.radius is not None:
+            constraints.append(Ball(points[order[: settings.centres]], settings.radius))
+        found: list[tuple[Best, float, bool]] = []
+        passed = 0
+        while len(found) < count:
+            best = maximise(
+                list(self.surrogate.models),
+                self.codes.space,
+                constraints,
+                goal=settings.searched(),
+                bonus=bonus,
+                starts=points[order[:8]],
+                effort=Effort(seconds=settings.seconds, climb=Climb(), seed=settings.seed + number),
+            )
+            if best.point is None:
+                break
+            if best.point.tobytes() in known:
+                constraints.append(Exclude(best.point))
+                continue
+            log_prob = float(self.codes.log_prob(best.point[None])[0])
+            likely = log_prob >= least
+            if not likely and passed < _PASSED_OVER:
+                passed += 1
+                constraints.append(Exclude(best.point))
+                continue
+            constraints.append(Exclude(best.point, settings.apart))
+            found.append((best, log_prob, likely))
+        return self._written(number, found, every, passed)
+
+    def _measured(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Points and scores of all that was scored, and the points of all that is known."""
+        rows, scores = self.ledger.data_scores()
+        own = self._data_points()
+        entries = [entry for entry in self.ledger.entries() if entry.origin != "data"]
+        made = np.empty((len(entries), self.codes.counted))
+        if entries:
+            made = self.codes.encode(torch.from_numpy(np.stack([e.event for e in entries if e.event is not None])))
+        for k, entry in enumerate(entries):  # what this very prior has drawn is known by the codes it was drawn from
+            if entry.point is not None and entry.about.get("prior") == self.run.name:
+                made[k] = entry.point
+        scored = np.array([entry.state == "scored" for entry in entries], dtype=bool)
+        more = np.array([entry.score for entry in entries if entry.state == "scored"], dtype=np.float64)
+        return np.concatenate([own[rows], made[scored]]), np.concatenate([scores, more]), np.concatenate([own, made])
+
+    def _data_points(self) -> np.ndarray:
+        """The data as codes of the present run, encoded once for each run and kept."""
+        if self._points is not None:
+            return self._points
+        path = self.folder / "codes" / f"{self.run.path.name}.npy"
+        if path.exists():
+            points = np.load(path, allow_pickle=False).astype(np.float64)
+        else:
+            parts = torch.arange(len(self.data)).split(_BATCH)
+            points = np.concatenate([self.codes.encode(self.data.batch(part).x) for part in parts])
+            with replacing(path) as partial:
+                np.save(partial, points.astype(np.uint32))
+        self._points = points
+        return points
+
+    def _bonus(self, every: np.ndarray) -> Bonus:
+        terms = {}
+        if self.settings.realism:
+            shares = log_shares(self._data_points(), self.codes.law.vocabulary)
+            terms = {c: self.settings.realism * share for c, share in shares.items()}
+        data = every if self.settings.distance else None
+        return Bonus(self.settings.distance, data, self.settings.spread, terms)
+
+    def _least_log_prob(self) -> float:
+        """Below it a grid is less likely than all but a small share of the data."""
+        if self.settings.unlikely is None:
+            return -np.inf
+        points = self._data_points()
+        some = np.random.default_rng(self.settings.seed).permutation(len(points))[:1000]
+        return float(np.quantile(self.codes.log_prob(points[some]), self.settings.unlikely))
+
+    def _written(
+        self, number: int, found: list[tuple[Best, float, bool]], every: np.ndarray, passed: int
+    ) -> list[Candidate]:
+        """The round and its candidates, on the disk."""
+        assert self.surrogate is not None
+        told = self.surrogate
+        summary = {"r2": told.r2, "error": told.error, "trees": told.trees, "points": told.points, "passed": passed}
+        searches = [{"status": best.status, "gap": best.gap, "seconds": best.seconds} for best, _, _ in found]
+        self.ledger.add_round(number, {**summary, "searches": searches, "run": self.run.name})
+        if not found:
+            return []
+        points = np.stack([best.point for best, _, _ in found if best.point is not None])
+        events = self.codes.decode(points)
+        distances = nearest(points, every, np.ones(points.shape[1], dtype=bool))
+        about = [
+            {
+                "prediction": best.prediction,
+                "bound": best.bound,
+                "gap": best.gap,
+                "status": best.status,
+                "distance": float(distance),
+                "log_prob": log_prob,
+                "likely": likely,
+            }
+            for (best, log_prob, likely), distance in zip(found, distances, strict=True)
+        ]
+        kept = [{**one, "prior": self.run.name} for one in about]
+        numbers = self.ledger.add("asked", number, events.numpy(), points, kept)
+        return [
+            Candidate(id=k, event=event, point=point, **one)
+            for k, event, point, one in zip(numbers, events, points, about, strict=True)
+        ]
+
+    # Following ------------------------------------------------------------------------------------------------------
+
+    @property
+    def due(self) -> bool:
+        """Whether the prior is to be trained before the next round."""
+        every = self.settings.retrain_every
+        return bool(every) and len(self.told()) - self.ledger.recall("retrained_at", 0) >= every
+
+    def retrain(self) -> Iterator[Progress]:
+        """Train the prior further on all events by the ranks of their scores; it then takes the place of the present.
+
+        Where it was broken off, it goes on.
+        """
+        told = self.told()
+        number = self.ledger.recall("retrained", 0) + 1
+        rows, scores = self.ledger.data_scores()
+        merit = np.full(len(self.data) + len(told), np.nan)
+        merit[rows] = self.settings.merit(scores)
+        made = np.array([entry.score if entry.score is not None else np.nan for entry in told], dtype=np.float64)
+        merit[len(self.data) :] = self.settings.merit(made)
+        data: Dataset = self.data
+        if told:
+            data = Extended(self.data, torch.from_numpy(np.stack([e.event for e in told if e.event is not None])))
+        out = self.folder / f"prior-{number:03}"
+        share = self.settings.first_share if number == 1 else self.settings.share
+        yield from retrain(
+            self.run, data, merit, out, k=self.settings.rank_k, share=share, seed=self.settings.seed + number
+        )
+        self.ledger.remember(run=str(out.resolve()), retrained=number, retrained_at=len(told))
+        self.run = load(out)
+        self.codes, self._points = CodeSpace(self.run), None

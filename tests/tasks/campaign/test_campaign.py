@@ -1,0 +1,232 @@
+"""Ask and tell: distinct candidates beyond the data, all kinds of news, and going on after a break."""
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from oneprior.core import BadRunError, IncompatiblePrior, InputError, ShapeError
+from oneprior.data import array_dataset, digits
+from oneprior.inference.search.surrogate import Trees
+from oneprior.tasks.campaign.campaign import Campaign
+from oneprior.tasks.campaign.ledger import Ledger
+from oneprior.tasks.campaign.settings import Settings
+from oneprior.training import load, train
+
+QUICK = Settings(trees=Trees(most=60, least=5), best=200, others=200, seconds=20, share=0.02, first_share=0.05)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A vqvae of digits, 2 x 2 codes of 16."""
+    out = tmp_path_factory.mktemp("runs") / "codes"
+    tiny = {"codes": 16, "latent": 4, "width": 8, "prior_width": 16, "prior_depth": 1, "prior_heads": 2}
+    return train(
+        "vqvae",
+        data=digits(),
+        out=out,
+        images=6000,
+        batch_size=64,
+        held_out=0.0,
+        preview_every=0,
+        tracker="none",
+        **tiny,
+    )
+
+
+def ink(x) -> float:
+    """What is maximised: the mean grey level."""
+    return float(torch.as_tensor(x).mean())
+
+
+@pytest.fixture
+def campaign(run, tmp_path):
+    data = digits()
+    found = Campaign.begin(tmp_path / "campaign", run, data, QUICK)
+    rows = np.arange(0, len(data), 3)
+    found.score_data(rows, [ink(data.batch(torch.tensor([row])).x) for row in rows])
+    return found
+
+
+def test_candidates_are_new_distinct_and_proven(campaign):
+    found = campaign.ask(4)
+    points = np.stack([one.point for one in found])
+    assert len(np.unique(points, axis=0)) == 4
+    known = {point.tobytes() for point in campaign._data_points()}
+    for one in found:
+        assert one.point.tobytes() not in known
+        assert one.status == "optimal"
+        assert one.prediction <= one.bound + 1e-9
+        assert one.distance >= 1
+        assert one.event.shape == campaign.run.event_shape
+        assert one.prediction == pytest.approx(campaign.surrogate.predict(one.point[None])[0])
+    assert [one.prediction for one in found] == sorted([one.prediction for one in found], reverse=True)
+
+
+def test_the_log_probability_is_that_of_the_token_prior(campaign):
+    one = campaign.ask(1)[0]
+    law = campaign.run.prior().base
+    codes = torch.from_numpy(one.point.astype(np.int64)).reshape(1, *law.grid)
+    assert one.log_prob == pytest.approx(float(law.log_prob(codes).detach()), abs=1e-5)
+
+
+def test_it_goes_beyond_all_that_it_was_told(run, tmp_path):
+    data = digits()
+    scores = np.array([ink(data.batch(torch.tensor([row])).x) for row in range(900)])
+    low = np.flatnonzero(scores < np.median(scores))  # the upper half is never shown
+    found = Campaign.begin(tmp_path / "beyond", run, data, Settings(trees=QUICK.trees, unlikely=None))
+    found.score_data(low, scores[low])
+    for _ in range(2):
+        for one in found.ask(3):
+            found.tell(one.id, ink(one.event))
+    assert found.best().origin == "asked"
+    assert found.best().score > scores[low].max() + 0.5 * scores[low].std()
+
+
+def test_minimum_and_target_are_searched_for_too(run, tmp_path):
+    data = digits()
+    for goal in ("minimise", -0.2):
+        settings = Settings(goal=goal, trees=QUICK.trees, best=200, others=200)
+        found = Campaign.begin(tmp_path / str(goal), run, data, settings)
+        scores = [ink(data.batch(torch.tensor([row])).x) for row in range(400)]
+        found.score_data(range(400), scores)
+        one = found.ask(1)[0]
+        merit = settings.merit(np.array([one.prediction]))[0]
+        assert merit >= settings.merit(found.surrogate.predict(found._data_points()[:400])).max() - 1e-9
+
+
+def test_all_kinds_of_news_are_taken(campaign):
+    first, second = campaign.ask(2)
+    campaign.tell(first.id, float("nan"), "it did not fit")
+    campaign.tell(second.id, 0.3)
+    campaign.tell(second.id, 0.4)  # again
+    number = campaign.tell_event(torch.zeros(campaign.run.event_shape), 0.1)
+    entries = {entry.id: entry for entry in campaign.told()}
+    assert (entries[first.id].state, entries[first.id].note) == ("failed", "it did not fit")
+    assert entries[second.id].score == 0.4
+    assert (entries[number].origin, entries[number].score) == ("told", 0.1)
+    later = campaign.ask(2)  # what failed is not asked for again
+    assert not {one.point.tobytes() for one in later} & {first.point.tobytes(), second.point.tobytes()}
+
+
+def test_it_goes_on_with_the_same_candidates_as_if_it_had_not_stopped(campaign):
+    one = campaign.ask(1)[0]
+    campaign.ledger.close()
+    again = Campaign.resume(campaign.folder, digits())
+    assert [entry.id for entry in again.open()] == [one.id]
+    assert again.open()[0].event == pytest.approx(one.event.numpy())
+    again.tell(one.id, ink(one.event))
+    assert not again.open()
+    assert again.settings == QUICK
+
+
+def test_the_prior_follows_and_everything_is_encoded_anew(campaign):
+    campaign.ledger.remember(settings=QUICK.to_json())
+    before = campaign._data_points()
+    while not campaign.due:
+        for one in campaign.ask(5):
+            campaign.tell(one.id, ink(one.event))
+    for _ in campaign.retrain():
+        pass
+    assert campaign.run.path.name == "prior-001"
+    assert not campaign.due
+    assert (campaign._data_points() != before).any()
+    again = Campaign.resume(campaign.folder, digits())
+    assert again.run.path == campaign.run.path.resolve()
+    assert again.ask(1)[0].status == "optimal"
+
+
+def test_what_is_unlikely_is_passed_over_and_told(run, tmp_path):
+    data = digits()
+    found = Campaign.begin(tmp_path / "likely", run, data, Settings(trees=QUICK.trees, unlikely=0.5))
+    found.score_data(range(400), [ink(data.batch(torch.tensor([row])).x) for row in range(400)])
+    one = found.ask(1)[0]
+    median = np.median(found.codes.log_prob(found._data_points()))
+    assert one.likely == (one.log_prob >= found._least_log_prob())
+    assert found._least_log_prob() == pytest.approx(median, abs=1.5)
+    if not one.likely:
+        assert found.ledger.rounds()[0]["passed"] == 20
+
+
+def test_a_ball_keeps_candidates_near_the_best(run, tmp_path):
+    data = digits()
+    settings = Settings(trees=QUICK.trees, radius=1, centres=3, unlikely=None)
+    found = Campaign.begin(tmp_path / "ball", run, data, settings)
+    scores = np.array([ink(data.batch(torch.tensor([row])).x) for row in range(600)])
+    found.score_data(range(600), scores)
+    centres = found._data_points()[np.argsort(-scores, kind="stable")[:3]]
+    for one in found.ask(2):
+        assert (one.point != centres).sum(1).min() <= 1
+
+
+KILLED = """
+import sys, numpy as np, torch
+from oneprior.data import digits
+from oneprior.tasks.campaign.campaign import Campaign
+campaign = Campaign.resume(sys.argv[1], digits())
+while True:
+    for entry in campaign.open() or campaign.ask(3) and campaign.open():
+        score = float(entry.event.mean())
+        print(entry.id, flush=True)
+        campaign.tell(entry.id, score)
+        print("told", entry.id, flush=True)
+"""
+
+
+def test_killed_at_any_moment_it_loses_no_score_and_repeats_none(campaign):
+    campaign.ledger.close()
+    told: list[int] = []
+    for lines in (3, 6, 9):
+        command = [sys.executable, "-c", KILLED, str(campaign.folder)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        for line in itertools.islice(process.stdout, lines):
+            if line.startswith("told"):
+                told.append(int(line.split()[1]))
+        process.kill()  # -9
+        process.wait()
+        rest = process.stdout.read().split("\n")  # what was printed before it died
+        told += [int(line.split()[1]) for line in rest if line.startswith("told")]
+    assert len(told) == len(set(told))
+    ledger = Ledger(campaign.folder)
+    scored = [entry.id for entry in ledger.entries(state="scored", origin="asked")]
+    assert set(told) <= set(scored)
+    asked = ledger.entries(origin="asked")
+    assert len(np.unique(np.stack([entry.point for entry in asked]), axis=0)) == len(asked)
+    assert len(scored) + ledger.count("open", "asked") == len(asked)
+
+
+def test_what_makes_no_sense_is_refused(campaign, run, tmp_path):
+    with pytest.raises(InputError, match="no candidate has the number 4711"):
+        campaign.tell(4711, 1.0)
+    with pytest.raises(ShapeError):
+        campaign.tell_event(torch.zeros(1, 4, 4), 1.0)
+    with pytest.raises(InputError, match="holds a campaign already"):
+        Campaign.begin(campaign.folder, run, digits(), QUICK)
+    with pytest.raises(BadRunError, match="holds no campaign"):
+        Campaign.resume(tmp_path / "nothing", digits())
+    with pytest.raises(InputError, match="began with 1797 events"):
+        Campaign.resume(campaign.folder, array_dataset(np.eye(8, dtype=np.float32)[None, None]))
+    with pytest.raises(InputError, match="'maximise', 'minimise'"):
+        Settings(goal="more")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "campaign.sqlite").write_text("not a data base, but long enough to look like one" * 9)
+    with pytest.raises(BadRunError, match="cannot be read as a campaign"):
+        Campaign.resume(tmp_path / "other", digits())
+
+
+def test_equal_scores_are_refused_in_words(run, tmp_path):
+    found = Campaign.begin(tmp_path / "equal", run, digits(), QUICK)
+    found.score_data(range(200), np.full(200, 2.0))
+    with pytest.raises(InputError, match="all 200 scores are 2"):
+        found.ask(1)
+
+
+def test_a_family_without_codes_is_refused(tmp_path):
+    other = train("ppca", data=digits(), out=tmp_path / "ppca", preview_every=0, tracker="none", held_out=0.0)
+    with pytest.raises(IncompatiblePrior, match="no codes"):
+        Campaign.begin(tmp_path / "none", load(other.path), digits(), QUICK)
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,232 @@
+"""How an event is scored: by a function, by a command that reads a picture, in other processes, with a limit of time.
+
+A score is a callable of one event in the user's units that returns a number. Whatever it does wrong (it raises, hangs,
+returns text or NaN, takes its process with it) becomes an `Outcome` with a note, and never an error of the campaign.
+Everything here can be sent to another process or machine: a function is sent by its name.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import re
+import shlex
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from oneprior.core import InputError, user_function
+
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_DEATHS = 2
+"""Processes that one event may take with it before it counts as failed."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of scoring an event.
+
+    Args:
+        score: NaN where it failed.
+        note: why it failed.
+        seconds: that it took.
+    """
+
+    score: float
+    note: str = ""
+    seconds: float = 0.0
+
+
+class Score(Protocol):
+    """Scores one event; must be picklable."""
+
+    def __call__(self, event: np.ndarray) -> float:
+        """The score of an event in the user's units, (channels, *space)."""
+        ...
+
+
+@dataclass(frozen=True)
+class FunctionScore:
+    """module:function of one event, a NumPy array in the user's units.
+
+    Args:
+        word: its name.
+    """
+
+    word: str
+
+    def __post_init__(self) -> None:
+        user_function(self.word)  # refused here, not in another process
+
+    def __call__(self, event: np.ndarray) -> float:
+        return user_function(self.word)(event)
+
+
+@dataclass(frozen=True)
+class CommandScore:
+    """A command that reads a file and prints a number, the last one on its last line.
+
+    Args:
+        command: its words; `{}` stands for the file, which else comes last.
+        write: writes an event into a folder, and gives the file.
+    """
+
+    command: str
+    write: Callable[[np.ndarray, Path], Path]
+
+    def __call__(self, event: np.ndarray) -> float:
+        with tempfile.TemporaryDirectory(prefix="oneprior-score-") as folder:
+            path = str(self.write(event, Path(folder)))
+            words = shlex.split(self.command)
+            words = [word.replace("{}", path) for word in words] if "{}" in self.command else [*words, path]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip() or done.stdout.strip() or "it printed nothing").splitlines()[-1]
+            raise ValueError(f"the command ended with status {done.returncode}: {last}")
+        lines = done.stdout.strip().splitlines()
+        found = _NUMBER.findall(lines[-1]) if lines else []
+        if not found:
+            raise ValueError(f"the command printed no number on its last line: {lines[-1] if lines else 'nothing'!r}")
+        return float(found[-1])
+
+
+def scored(score: Score, event: np.ndarray, seconds: float | None = None) -> Outcome:
+    """The outcome of scoring one event, whatever the score does.
+
+    Args:
+        score: of one event.
+        event: in the user's units.
+        seconds: limit of time; None for none.
+    """
+    start, value, note = time.perf_counter(), math.nan, ""
+    try:
+        with _limit(seconds):
+            value = _as_number(score(event))
+        note = "" if math.isfinite(value) else f"the score is {value}"
+    except _TimeIsUp:
+        note = f"no score within {seconds:g} s"
+    except Exception as error:  # whatever the user's score raises
+        note = f"{type(error).__name__}: {error}"
+    return Outcome(value if math.isfinite(value) else math.nan, note, time.perf_counter() - start)
+
+
+def _as_number(value: Any) -> float:
+    found = np.asarray(value)
+    if found.size != 1 or found.dtype.kind not in "biuf":
+        raise ValueError(f"the score is no number: {str(value)[:60]!r}")
+    return float(found.item())
+
+
+class _TimeIsUp(BaseException):
+    """Not an Exception, so that no score catches it by accident."""
+
+
+@contextmanager
+def _limit(seconds: float | None) -> Iterator[None]:
+    """Raise after some seconds, in the main thread of a process; elsewhere `Evaluator` watches the clock."""
+    if seconds is None or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def ring(*_: Any) -> None:
+        raise _TimeIsUp
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class Evaluator:
+    """Scores events in an executor, and gives outcomes as they come.
+
+    Args:
+        score: of one event.
+        executor: makes the executor, again where it broke; processes by default.
+        workers: of the default executor.
+        seconds: limit of time of one event; None for none.
+    """
+
+    def __init__(
+        self,
+        score: Score,
+        *,
+        executor: Callable[[], Executor] | None = None,
+        workers: int = 1,
+        seconds: float | None = None,
+    ) -> None:
+        if workers < 1:
+            raise InputError(f"at least one process scores, got {workers}")
+        context = multiprocessing.get_context("spawn")  # nothing of this process, its threads least of all
+        self.score, self.seconds = score, seconds
+        self._make = executor or (lambda: ProcessPoolExecutor(workers, mp_context=context))
+        self._executor = self._make()
+
+    def __enter__(self) -> Evaluator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def __call__(self, events: Mapping[int, np.ndarray]) -> Iterator[tuple[int, Outcome]]:
+        """The outcome of each event, as it comes, with the event's number.
+
+        A process that dies takes its events with it: they are scored again, one at a time, so that the one to blame is
+        found; it fails when it has taken `_DEATHS` processes.
+        """
+        deaths = dict.fromkeys(events, 0)
+        waiting = dict(events)
+        alone = False
+        while waiting:
+            batch = dict(list(waiting.items())[:1]) if alone else dict(waiting)
+            broken = False
+            for number, outcome in self._round(batch):
+                if outcome is None:
+                    broken = True
+                    deaths[number] += 1 if alone else 0
+                    if deaths[number] >= _DEATHS:
+                        del waiting[number]
+                        yield number, Outcome(math.nan, "its process died, twice")
+                    continue
+                del waiting[number]
+                yield number, outcome
+            if broken:
+                self._executor.shutdown(wait=False, cancel_futures=True)
+                self._executor, alone = self._make(), True
+
+    def _round(self, events: Mapping[int, np.ndarray]) -> Iterator[tuple[int, Outcome | None]]:
+        """Outcomes of events that are all given to the executor; None for one that was lost with its process."""
+        try:
+            futures: dict[Future[Outcome], int] = {
+                self._executor.submit(scored, self.score, event, self.seconds): k for k, event in events.items()
+            }
+        except (BrokenProcessPool, RuntimeError):
+            yield from ((k, None) for k in events)
+            return
+        while futures:
+            done, _ = wait(futures, return_when=FIRST_COMPLETED)
+            for future in done:
+                number = futures.pop(future)
+                error = future.exception()
+                yield number, future.result() if error is None else _lost(error)
+
+
+def _lost(error: BaseException) -> Outcome | None:
+    """None where the process is gone; what cannot be sent to a process is the event's own failure."""
+    if isinstance(error, BrokenProcessPool) or type(error).__name__ == "KilledWorker":
+        return None
+    return Outcome(math.nan, f"{type(error).__name__}: {error}")

@@ -1,0 +1,118 @@
+"""Scores that work, and all the ways in which one does not: each becomes an outcome with words."""
+
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oneprior.core import InputError
+from oneprior.tasks.campaign.scores import CommandScore, Evaluator, FunctionScore, scored
+
+EVENT = np.full((1, 4, 4), 3.0)
+
+
+def mean(event: np.ndarray) -> float:
+    return float(event.mean())
+
+
+def hangs(event: np.ndarray) -> float:
+    if event.max() > 5:
+        time.sleep(60)
+    return mean(event)
+
+
+def dies(event: np.ndarray) -> float:
+    if event.max() > 5:
+        os._exit(3)
+    return mean(event)
+
+
+def raises(event: np.ndarray) -> float:
+    raise KeyError("no such organ")
+
+
+def written(event: np.ndarray, folder: Path) -> Path:
+    np.savetxt(folder / "event.txt", event.reshape(4, 4))
+    return folder / "event.txt"
+
+
+def test_a_number_of_any_kind_is_a_score():
+    for value in (2, 2.0, np.float32(2), np.array([[2.0]]), True + 1):
+        assert scored(lambda event, value=value: value, EVENT).score == 2.0
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("2", "no number: '2'"), (None, "no number"), ([1, 2], "no number"), (math.nan, "nan"), (math.inf, "inf")],
+    ids=["text", "nothing", "two", "nan", "inf"],
+)
+def test_what_is_no_number_fails_in_words(value, said):
+    outcome = scored(lambda event: value, EVENT)
+    assert math.isnan(outcome.score)
+    assert said in outcome.note
+
+
+def test_what_it_raises_is_told():
+    assert scored(raises, EVENT).note == "KeyError: 'no such organ'"
+
+
+def test_what_hangs_is_stopped():
+    outcome = scored(hangs, EVENT + 9, seconds=0.3)
+    assert outcome.note == "no score within 0.3 s"
+    assert outcome.seconds < 5
+    assert scored(hangs, EVENT, seconds=5).score == 3.0
+
+
+def test_a_function_is_told_by_name(tmp_path, monkeypatch):
+    (tmp_path / "organ.py").write_text("def size(event):\n    return event.sum()\n")
+    monkeypatch.chdir(tmp_path)
+    assert scored(FunctionScore("organ:size"), EVENT).score == 48
+    with pytest.raises(InputError, match="no function 'weight'"):
+        FunctionScore("organ:weight")
+
+
+def test_a_command_reads_a_file_and_prints_a_number():
+    words = f"{sys.executable} -c 'import sys; print(1, float(open(sys.argv[1]).read().split()[0]) * -2e0)'"
+    assert scored(CommandScore(words, written), EVENT).score == -6
+    braces = f"{sys.executable} -c 'import sys; print(sys.argv[1].count(sys.argv[2]))' {{}} event"
+    assert scored(CommandScore(braces, written), EVENT).score == 1
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("print('large')", "no number on its last line: 'large'"),
+        ("", "nothing"),
+        ("raise SystemExit('no')", "status 1: no"),
+    ],
+    ids=["text", "nothing", "fails"],
+)
+def test_a_command_that_prints_no_number_fails_in_words(program, said):
+    outcome = scored(CommandScore(f'{sys.executable} -c "{program}"', written), EVENT)
+    assert math.isnan(outcome.score)
+    assert said in outcome.note
+
+
+def test_a_command_that_is_not_there_fails_in_words():
+    assert "nobody-has-this" in scored(CommandScore("nobody-has-this", written), EVENT).note
+
+
+def test_processes_score_and_what_hangs_or_kills_its_process_is_alone_in_failing():
+    events = {k: EVENT + k for k in (0, 1, 8, 2)}
+    with Evaluator(dies, workers=2) as evaluate:
+        found = dict(evaluate(events))
+    assert {k: outcome.score for k, outcome in found.items() if k != 8} == {0: 3, 1: 4, 2: 5}
+    assert found[8].note == "its process died, twice"
+    with Evaluator(hangs, workers=2, seconds=1.0) as evaluate:
+        found = dict(evaluate(events))
+    assert found[8].note == "no score within 1 s"
+    assert found[2].score == 5
+
+
+def test_a_score_that_cannot_be_sent_fails_in_words():
+    with Evaluator(lambda event: 1.0) as evaluate:
+        assert "pickle" in dict(evaluate({0: EVENT}))[0].note

@@ -1,0 +1,117 @@
+"""optimise: events of a higher score than any that was learned from.
+
+    for state in optimise(campaign, evaluator, budget=500, batch=5): ...
+
+One loop over `campaign.Campaign`: score what is known at the start, ask, score, tell, follow. Candidates that were
+asked for and not told before a break are scored first. The states tell what has happened; a bar, a table or a page
+consumes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from oneprior.core import InputError
+from oneprior.tasks.campaign.campaign import Campaign, Candidate
+from oneprior.tasks.campaign.ledger import Entry
+from oneprior.tasks.campaign.scores import Evaluator, Outcome
+
+_ROWS = 64
+"""Rows of the data that are scored between two writings."""
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What has just happened.
+
+    Args:
+        stage: "data" while the data are scored, "asked", "told", "training", "done".
+        done: finished share of the whole, 0 to 1.
+        said: in words.
+        candidates: that were asked for.
+        number: of the candidate that was told.
+        outcome: of it.
+    """
+
+    stage: Literal["data", "asked", "told", "training", "done"]
+    done: float
+    said: str
+    candidates: Sequence[Candidate] = ()
+    number: int = 0
+    outcome: Outcome | None = None
+
+
+def score_data(campaign: Campaign, evaluator: Evaluator, rows: Sequence[int]) -> Iterator[State]:
+    """Score rows of the data that have no score yet.
+
+    Args:
+        campaign: that keeps the scores.
+        evaluator: that makes them.
+        rows: of the data.
+    """
+    known = {entry.row for entry in campaign.ledger.entries(origin="data")}
+    left = [row for row in rows if row not in known]
+    for start in range(0, len(left), _ROWS):
+        some = left[start : start + _ROWS]
+        x = campaign.run.to_units(campaign.data.batch(torch.tensor(some)).x).numpy()
+        found = dict(evaluator(dict(zip(some, x, strict=True))))
+        campaign.score_data(some, [found[row].score for row in some])
+        failed = [outcome.note for outcome in found.values() if np.isnan(outcome.score)]
+        if len(failed) == len(some) and start == 0:
+            raise InputError(f"the score fails for each of the first {len(some)} events of the data: {failed[0]}")
+        done = min(1.0, (start + len(some)) / len(left))
+        yield State("data", done, f"{start + len(some)} of {len(left)} events of the data scored")
+
+
+def optimise(campaign: Campaign, evaluator: Evaluator, *, budget: int, batch: int = 5) -> Iterator[State]:
+    """Ask, score, tell and follow until the budget is spent.
+
+    Args:
+        campaign: begun or resumed, whose data have scores.
+        evaluator: of candidates.
+        budget: candidates in all, those of before a break among them.
+        batch: that are asked for at once.
+
+    Raises:
+        InputError: for a budget or batch below 1, or scores that cannot be learned from.
+    """
+    if budget < 1 or batch < 1:
+        raise InputError(f"budget and batch are at least 1, got {budget} and {batch}")
+    yield from _scored(campaign, evaluator, campaign.open(), budget)
+    while (told := _told(campaign)) < budget:
+        if campaign.due:
+            for progress in campaign.retrain():
+                yield State("training", told / budget, f"the prior follows: {progress.fraction:.0%}")
+        candidates = campaign.ask(min(batch, budget - told))
+        if not candidates:
+            yield State("done", told / budget, "no other candidate is allowed")
+            return
+        best = max(candidates, key=lambda one: campaign.settings.merit(np.array([one.prediction]))[0])
+        said = f"round {campaign.rounds}: {len(candidates)} asked, {best.prediction:.4g} predicted"
+        yield State("asked", told / budget, said, candidates)
+        yield from _scored(campaign, evaluator, campaign.open(), budget)
+    best = campaign.best()
+    said = "nothing could be scored" if best is None else f"the best has {best.score:.4g}"
+    yield State("done", 1.0, said)
+
+
+def _told(campaign: Campaign) -> int:
+    return sum(entry.origin == "asked" for entry in campaign.told())
+
+
+def _scored(campaign: Campaign, evaluator: Evaluator, entries: Sequence[Entry], budget: int) -> Iterator[State]:
+    """Score open entries, and tell each as it comes."""
+    events = {
+        entry.id: campaign.run.to_units(torch.from_numpy(entry.event)).numpy()
+        for entry in entries
+        if entry.event is not None
+    }
+    for number, outcome in evaluator(events):
+        campaign.tell(number, outcome.score, outcome.note)
+        said = outcome.note or f"candidate {number} has {outcome.score:.4g}"
+        yield State("told", min(1.0, _told(campaign) / budget), said, number=number, outcome=outcome)

@@ -21,6 +21,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sample": ("oneprior.apps.commands.sample:Sample", "draw from a trained prior; interpolate; encode"),
     "simulate": ("oneprior.apps.commands.simulate:Simulate", "measure an image with an operator and noise"),
     "restore": ("oneprior.apps.commands.restore:Restore", "restore a measurement: mean, deviation, samples"),
+    "optimise": (
+        "oneprior.apps.commands.optimise:Optimise",
+        "events of a higher score than any known, by exact search",
+    ),
     "evaluate": ("oneprior.apps.commands.evaluate:Evaluate", "measure a prior: distances, copies, specifications"),
     "compare": ("oneprior.apps.commands.compare:Compare", "several priors against the same real events"),
     "calibrate": ("oneprior.apps.commands.calibrate:Calibrate", "is the stated uncertainty of restorations true?"),

@@ -1,0 +1,189 @@
+"""`oneprior optimise`: events of a higher score than any that was learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from oneprior.apps import screen
+from oneprior.apps.command import Command, Mistake, Outcome, Stopped
+from oneprior.apps.record import check_place
+
+if TYPE_CHECKING:
+    from oneprior.data import Dataset
+    from oneprior.tasks.campaign.campaign import Campaign
+    from oneprior.tasks.campaign.scores import Score
+    from oneprior.tasks.campaign.settings import Settings
+    from oneprior.tasks.optimise import State
+    from oneprior.training import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """How candidates are found.
+
+    Args:
+        trees: of the ensemble that stands for the score, at most; held-out events choose how many.
+        depth: of a tree.
+        leaf: scored events in a leaf, at least.
+        radius: codes that may differ from one of the best events; any number where not given.
+        apart: codes in which candidates of a round differ, at least.
+        distance: weight of the codes that differ from the nearest known event: to explore.
+        realism: weight of the codes' log-probability at their places: to stay near what the data are.
+        unlikely: share of the data below whose probability a candidate is passed over; 0 to take all.
+        seconds: limit of each exact search.
+    """
+
+    trees: int = 800
+    depth: int = 2
+    leaf: int = 20
+    radius: int | None = None
+    apart: int = 1
+    distance: float = 0.0
+    realism: float = 0.0
+    unlikely: float = 0.001
+    seconds: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimise(Command):
+    """Ask for events of a higher score than any known, score them, learn, and ask again.
+
+    The prior is a vqvae. An ensemble of trees learns the score from the codes of scored events, the grid of codes that
+    it rates highest is found exactly, and the prior is trained further on what scores high. Everything is kept in --out
+    after every score: run the same command with --resume to go on after a break.
+
+    Args:
+        run: a trained vqvae.
+        data: the events to begin with; those that the run was trained on where not given.
+        score: module:function, one event as an array in the data's units -> a number.
+        score_command: a command that is given a picture (in place of {}, or last) and prints a number.
+        score_time: seconds that one score may take.
+        workers: processes that score.
+        initial: events of the data that are scored at the beginning, evenly spread.
+        budget: candidates in all.
+        batch: candidates of a round.
+        maximise: look for the highest score, which is the rule.
+        minimise: look for the lowest score.
+        target: look for this score.
+        retrain_every: candidates between two trainings of the prior; 0 to leave it as it is.
+        rank_k: how evenly events count in training: 0.001 for the best thousandth above all, inf for all alike.
+        retrain_share: share of the events that a training sees, after the first.
+        resume: go on with the campaign in --out.
+        out: the folder of the campaign and its report.html.
+        search: how candidates are found.
+    """
+
+    run: tyro.conf.Positional[Path]
+    data: Path | None = None
+    score: str | None = None
+    score_command: str | None = None
+    score_time: float = 60.0
+    workers: int = 1
+    initial: int = 2000
+    budget: int = 500
+    batch: int = 5
+    maximise: bool = False
+    minimise: bool = False
+    target: float | None = None
+    retrain_every: int = 5
+    rank_k: float = 1e-3
+    retrain_share: float = 0.1
+    resume: bool = False
+    out: Path
+    search: Search = Search()
+
+    def execute(self) -> Outcome:
+        goal = self._goal()
+        if (self.score is None) == (self.score_command is None):
+            raise Mistake("give either --score module:function or --score-command '...'")
+        if min(self.budget, self.batch, self.workers, self.initial) < 1 or self.score_time <= 0:
+            raise Mistake("--budget, --batch, --workers and --initial are at least 1, --score-time above 0")
+        if not self.resume:
+            check_place(self.out, self)
+            if (self.out / "campaign.sqlite").exists():
+                raise Mistake(f"{self.out} holds a campaign; go on with it (--resume), or give another --out")
+        return self._carried_out(goal)
+
+    def _goal(self) -> str | float:
+        if sum((self.maximise, self.minimise, self.target is not None)) > 1:
+            raise Mistake("--maximise, --minimise and --target exclude each other")
+        return self.target if self.target is not None else "minimise" if self.minimise else "maximise"
+
+    def _carried_out(self, goal: str | float) -> Outcome:
+        from oneprior.apps.optimised import figures, write_page, write_pictures
+        from oneprior.tasks.campaign.campaign import Campaign
+        from oneprior.tasks.campaign.scores import Evaluator
+        from oneprior.training import load
+
+        run = load(self.run, device=self.common.torch_device())
+        data, score = self._data(run), self._score(run)
+        if self.resume:
+            campaign = Campaign.resume(self.out, data)
+        else:
+            campaign = Campaign.begin(self.out, run, data, self._settings(goal))
+        rows = sorted({round(k * (len(data) - 1) / max(1, self.initial - 1)) for k in range(self.initial)})
+        with Evaluator(score, workers=self.workers, seconds=self.score_time) as evaluator:
+            try:
+                last = screen.track(
+                    self._states(campaign, evaluator, rows), "optimise", lambda s: s.done, lambda s: s.said
+                )
+            except KeyboardInterrupt:
+                raise Stopped(f"stopped; every score is kept in {self.out}: go on with --resume") from None
+        page = write_page(campaign, self.out / "report.html", self.common.seed)
+        return Outcome(self.out, (page, *write_pictures(campaign, self.out / "best")), figures(campaign), last.said)
+
+    def _states(self, campaign: Campaign, evaluator: object, rows: list[int]) -> Iterator[State]:
+        """The loop, with a line of the table and the picture of the best after each round."""
+        from oneprior.apps.optimised import line, write_grid
+        from oneprior.tasks.campaign.scores import Evaluator
+        from oneprior.tasks.optimise import optimise, score_data
+
+        assert isinstance(evaluator, Evaluator)
+        yield from score_data(campaign, evaluator, rows)
+        for state in optimise(campaign, evaluator, budget=self.budget, batch=self.batch):
+            if state.stage in ("asked", "done") and campaign.rounds > 1:
+                screen.say(line(campaign))
+                write_grid(campaign, self.out / "best.png")
+            yield state
+
+    def _data(self, run: Run) -> Dataset:
+        from oneprior.tasks.real import open_real, own_data
+
+        data = own_data(run)[0] if self.data is None else open_real(run, self.data)
+        if data is None:
+            raise Mistake(f"the data that {run.name} was trained on are gone: give events to begin with, --data")
+        return data
+
+    def _score(self, run: Run) -> Score:
+        from oneprior.apps.optimised import PictureOf
+        from oneprior.tasks.campaign.scores import CommandScore, FunctionScore
+
+        if self.score is not None:
+            return FunctionScore(self.score)
+        assert self.score_command is not None
+        return CommandScore(self.score_command, PictureOf(run.units, run.geometry))
+
+    def _settings(self, goal: str | float) -> Settings:
+        from oneprior.inference.search.surrogate import Trees
+        from oneprior.tasks.campaign.settings import Settings
+
+        search = self.search
+        return Settings(
+            goal=goal,
+            trees=Trees(most=search.trees, depth=search.depth, least=search.leaf),
+            radius=search.radius,
+            apart=search.apart,
+            distance=search.distance,
+            realism=search.realism,
+            unlikely=search.unlikely or None,
+            seconds=search.seconds,
+            retrain_every=self.retrain_every,
+            rank_k=self.rank_k,
+            share=self.retrain_share,
+            seed=self.common.seed,
+        )

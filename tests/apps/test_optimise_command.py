@@ -1,0 +1,124 @@
+"""`oneprior optimise` as a person types it: beyond the data, on after kill -9, and a line for each mistake."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from oneprior.apps.main import run as oneprior
+from oneprior.tasks.campaign.ledger import Ledger
+from oneprior.training import train
+
+SCORES = """
+import time
+
+def ink(event):
+    return float(event.mean())
+
+def slow(event):
+    time.sleep(0.2)
+    return float(event.mean())
+
+def text(event):
+    return "very happy"
+"""
+QUICK = ["--budget", "6", "--batch", "3", "--initial", "300", "--trees", "60", "--leaf", "5"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with data, a vqvae of them and scores."""
+    folder = tmp_path_factory.mktemp("work")
+    np.savez(folder / "digits.npz", x=(load_digits().images * 255 / 16).round().astype(np.uint8))
+    (folder / "scores.py").write_text(SCORES)
+    tiny = {"codes": 16, "latent": 4, "width": 8, "prior_width": 16, "prior_depth": 1, "prior_heads": 2}
+    quiet = {"held_out": 0.0, "preview_every": 0, "tracker": "none"}
+    train("vqvae", data=folder / "digits.npz", out=folder / "run", images=4000, batch_size=64, **quiet, **tiny)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(place, monkeypatch):
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("PYTHONPATH", str(place))
+
+
+def test_it_goes_beyond_the_data_and_leaves_a_page(place, capsys):
+    words = ["optimise", "run", "--score", "scores:ink", *QUICK, "--retrain-every", "3", "--rank-k", "0.01"]
+    assert oneprior([*words, "--retrain-share", "0.05", "--out", "ink"]) == 0
+    told = json.loads((place / "ink/result.json").read_text())["figures"]
+    assert told["told"] == 6
+    assert told["best"] >= told["best of the data"]
+    page = (place / "ink/report.html").read_text()
+    assert "Beyond the data" in page
+    assert page.count("<img") >= 5
+    assert len(list((place / "ink/best").glob("*.npy")) or list((place / "ink/best").glob("*.png"))) == 6
+    assert (place / "ink/best.png").exists()
+    assert "round   1  3 told" in capsys.readouterr().out
+    assert oneprior([*words, "--out", "ink"]) == 2  # it is there already
+    assert "go on with it (--resume)" in capsys.readouterr().err
+    assert oneprior([*words, "--out", "ink", "--resume"]) == 0  # and nothing is left to do
+
+
+def test_a_command_scores_a_picture(place):
+    program = "import sys; from PIL import Image; import numpy; print(numpy.asarray(Image.open(sys.argv[1])).mean())"
+    (place / "measure.py").write_text(program)
+    words = ["optimise", "run", "--score-command", f"{sys.executable} measure.py", *QUICK, "--initial", "20"]
+    assert oneprior([*words, "--budget", "2", "--minimise", "--out", "dark"]) == 0
+    told = json.loads((place / "dark/result.json").read_text())["figures"]
+    assert told["failed"] == 0
+    assert told["told"] == 2
+
+
+def test_killed_it_goes_on_without_losing_or_repeating_a_score(place):
+    words = [sys.executable, "-m", "oneprior", "optimise", "run", "--score", "scores:slow", *QUICK, "--initial", "40"]
+    words += ["--retrain-every", "0", "--out", "slow", "--budget", "6"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    for _ in itertools.repeat(None, 600):
+        if process.poll() is not None:
+            break
+        if (place / "slow/campaign.sqlite").exists() and Ledger(place / "slow").count("scored", "asked") >= 2:
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.1)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    before = {e.id: e.score for e in Ledger(place / "slow").entries(state="scored", origin="asked")}
+    assert oneprior([*words[3:], "--resume"]) == 0
+    after = {e.id: e.score for e in Ledger(place / "slow").entries(state="scored", origin="asked")}
+    assert len(after) == 6
+    assert before.items() <= after.items()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "give either --score module:function or --score-command"),
+        (["--score", "scores:text"], "the score is no number: 'very happy'"),
+        (["--score", "scores:nobody"], "no function 'nobody'"),
+        (["--score", "scores:ink", "--minimise", "--target", "3"], "exclude each other"),
+        (["--score", "scores:ink", "--budget", "0"], "at least 1"),
+        (["--score", "scores:ink", "--initial", "9"], "scored points are too few"),
+        (["--score", "scores:ink", "--resume"], "holds no campaign"),
+    ],
+    ids=["no score", "text", "no function", "two goals", "no budget", "few", "nothing to resume"],
+)
+def test_a_mistake_is_one_line(words, said, capsys, tmp_path):
+    assert oneprior(["optimise", "run", *QUICK, *words, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_a_family_without_codes_is_refused(place, capsys):
+    train("ppca", data=place / "digits.npz", out=place / "ppca", held_out=0.0, preview_every=0, tracker="none")
+    assert oneprior(["optimise", "ppca", "--score", "scores:ink", "--out", "never"]) == 2
+    assert "a ppca, whose latents are no codes" in capsys.readouterr().err
+    assert not (place / "never").exists()

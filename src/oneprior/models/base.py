@@ -99,6 +99,11 @@ class Model(nn.Module, ABC):
         """The codes of events, (n, *event_shape) -> (n, *grid) int64; None for a family without a discrete code."""
         return None
 
+    def latents(self, x: Tensor) -> Tensor | None:
+        """What `surface` decodes into something near x, (n, *event_shape) -> (n, *noise_shape); None without an
+        encoder."""
+        return None
+
     def recipe(self, player: str) -> Recipe:
         """The default optimisation of one player."""
         return Recipe()

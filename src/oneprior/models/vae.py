@@ -217,6 +217,11 @@ class VAE(Model):
             z = mean + (0.5 * log_variance).exp() * rows.to(x.device).normal(*self.latent_shape)
             return self._decode(z, self.told(bind(condition, self.conditions, x.device).cycle(len(x)), len(x)))
 
+    def latents(self, x: Tensor) -> Tensor:
+        """The mean of q(z | x), flat."""
+        with torch.no_grad():
+            return self.encode(x)[0].flatten(1)
+
     def codec(self) -> Codec:
         """x -> posterior mean -> x; the latents as they are, not scaled.
 

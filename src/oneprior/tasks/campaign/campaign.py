@@ -1,4 +1,4 @@
-"""A campaign: candidates by exact search over the codes of a prior, and what is learned from their scores.
+"""A campaign: candidates from the latents of a prior, and what is learned from their scores.
 
     campaign = Campaign.begin("happy", run, data, Settings(goal="maximise"))
     campaign.score_data(rows, scores)             # what is known at the start
@@ -6,10 +6,9 @@
         campaign.tell(candidate.id, measure(candidate.event))
     for progress in campaign.retrain(): ...       # when it is due
 
-A tree ensemble is fitted to the scores of events as grids of codes, and the grid that maximises it, within the
-constraints and beside what was measured before, is found exactly (`inference.search`; Jung, Schwedhelm, Schillings,
-Keuper 2023). The prior is then trained further on all events by the rank of their score, and everything is encoded
-anew. All that is needed to go on is on the disk after every `tell`.
+Codes are searched exactly (`code_space`; Jung, Schwedhelm, Schillings, Keuper 2023), continuous latents in a trust region
+(`noise_space`). The prior is then trained further on all events by the rank of their scores (`retraining`), and
+everything is encoded anew. All that is needed to go on is on the disk after every `tell` (`ledger`).
 """
 
 from __future__ import annotations
@@ -26,18 +25,16 @@ from torch import Tensor
 from oneprior.core import InputError, ShapeError, replacing
 from oneprior.data import Dataset
 from oneprior.data.extended import Extended
-from oneprior.inference.search import Ball, Best, Bonus, Climb, Constraint, Effort, Exclude, maximise
-from oneprior.inference.search.objective import nearest
-from oneprior.inference.search.surrogate import Surrogate, fit_surrogate
-from oneprior.tasks.campaign.code_space import CodeSpace, log_shares
+from oneprior.inference.search.trust_region import improved
+from oneprior.tasks.campaign.code_space import CodeSpace
+from oneprior.tasks.campaign.latents import Known, Latents, Proposals
 from oneprior.tasks.campaign.ledger import Entry, Ledger
+from oneprior.tasks.campaign.noise_space import NoiseSpace
 from oneprior.tasks.campaign.retraining import retrain
 from oneprior.tasks.campaign.settings import Settings
 from oneprior.training import Progress, Run, load
 
 _BATCH = 512
-_PASSED_OVER = 20
-"""Grids in a round that may be passed over as unlikely before one is taken all the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,13 +44,13 @@ class Candidate:
     Args:
         id: its number, for `tell`.
         event: x, (*event_shape) in [-1, 1].
-        point: its codes, (positions,).
+        point: its codes, or its noise, (numbers,).
         prediction: of the surrogate, in units of the score.
-        bound: no grid that was allowed has a higher value of what was searched for.
+        bound: nothing that was allowed has a higher value of what was searched for.
         gap: bound less the value of this one.
         status: of the search: "optimal" or "time limit".
-        distance: codes that differ from the nearest event known before.
-        log_prob: of its codes under the token prior, in nats.
+        distance: to the nearest event known before: codes that differ, or the length between latents.
+        log_prob: of the point under the prior of the latents, in nats.
         likely: whether that is not below what `Settings.unlikely` allows.
     """
 
@@ -84,9 +81,8 @@ class Campaign:
         if tuple(data.event_shape) != tuple(run.event_shape):
             raise ShapeError("the data of the campaign", tuple(data.event_shape), tuple(run.event_shape))
         self.folder, self.ledger, self.run, self.data, self.settings = folder, ledger, run, data, settings
-        self.codes = CodeSpace(run)
+        self.latents = latents_of(run)
         self._points: np.ndarray | None = None
-        self.surrogate: Surrogate | None = None
 
     @classmethod
     def begin(cls, folder: Path | str, run: Run, data: Dataset, settings: Settings = Settings()) -> Self:
@@ -94,7 +90,7 @@ class Campaign:
 
         Args:
             folder: that holds none yet.
-            run: a prior with a discrete code.
+            run: any prior: codes are searched exactly, continuous latents in a trust region.
             data: events to begin with, in the run's shape.
             settings: all there are.
 
@@ -102,7 +98,7 @@ class Campaign:
             InputError: where the folder holds a campaign.
         """
         folder = Path(folder)
-        CodeSpace(run)  # refused before anything is written
+        latents_of(run)  # refused before anything is written
         ledger = Ledger(folder, new=True)
         ledger.remember(settings=settings.to_json(), run=str(run.path.resolve()), rows=len(data))
         return cls(folder, ledger, run, data, settings)
@@ -189,120 +185,71 @@ class Campaign:
         """
         if count < 1:
             raise InputError(f"at least one candidate is asked for, got {count}")
-        settings, number = self.settings, self.rounds + 1
-        points, scores, every = self._measured()
-        merit = settings.merit(scores)
-        rng = np.random.default_rng([settings.seed, number])
-        order = np.argsort(-merit, kind="stable")
-        rest = order[settings.best :]
-        used = np.concatenate([order[: settings.best], rng.permutation(rest)[: settings.others]])
-        self.surrogate = fit_surrogate(
-            self.codes.space, points[used], scores[used], settings.trees, seed=settings.seed + number
-        )
-        bonus = self._bonus(every)
-        least = self._least_log_prob()
-        known = {point.tobytes() for point in every}
-        constraints: list[Constraint] = []
-        if settings.radius is not None:
-            constraints.append(Ball(points[order[: settings.centres]], settings.radius))
-        found: list[tuple[Best, float, bool]] = []
-        passed = 0
-        while len(found) < count:
-            best = maximise(
-                list(self.surrogate.models),
-                self.codes.space,
-                constraints,
-                goal=settings.searched(),
-                bonus=bonus,
-                starts=points[order[:8]],
-                effort=Effort(seconds=settings.seconds, climb=Climb(), seed=settings.seed + number),
-            )
-            if best.point is None:
-                break
-            if best.point.tobytes() in known:
-                constraints.append(Exclude(best.point))
-                continue
-            log_prob = float(self.codes.log_prob(best.point[None])[0])
-            likely = log_prob >= least
-            if not likely and passed < _PASSED_OVER:
-                passed += 1
-                constraints.append(Exclude(best.point))
-                continue
-            constraints.append(Exclude(best.point, settings.apart))
-            found.append((best, log_prob, likely))
-        return self._written(number, found, every, passed)
+        number = self.rounds + 1
+        proposals = self.latents.propose(self._known(), self.settings, number, count)
+        return self._written(number, proposals)
 
-    def _measured(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Points and scores of all that was scored, and the points of all that is known."""
+    def _known(self) -> Known:
+        """All that was measured, as points of the present run."""
         rows, scores = self.ledger.data_scores()
-        own = self._data_points()
+        data = self._data_points()
         entries = [entry for entry in self.ledger.entries() if entry.origin != "data"]
-        made = np.empty((len(entries), self.codes.counted))
+        made = np.empty((len(entries), self.latents.numbers))
         if entries:
-            made = self.codes.encode(torch.from_numpy(np.stack([e.event for e in entries if e.event is not None])))
-        for k, entry in enumerate(entries):  # what this very prior has drawn is known by the codes it was drawn from
+            made = self.latents.encode(torch.from_numpy(np.stack([e.event for e in entries if e.event is not None])))
+        for k, entry in enumerate(entries):  # what this very prior has drawn is known by what it was drawn from
             if entry.point is not None and entry.about.get("prior") == self.run.name:
                 made[k] = entry.point
         scored = np.array([entry.state == "scored" for entry in entries], dtype=bool)
         more = np.array([entry.score for entry in entries if entry.state == "scored"], dtype=np.float64)
-        return np.concatenate([own[rows], made[scored]]), np.concatenate([scores, more]), np.concatenate([own, made])
+        return Known(
+            np.concatenate([data[rows], made[scored]]),
+            np.concatenate([scores, more]),
+            np.concatenate([data, made]),
+            data,
+            self._successes(scores, entries),
+        )
+
+    def _successes(self, scores: np.ndarray, entries: Sequence[Entry]) -> list[bool]:
+        """Whether each round found something better than all that was known before it."""
+        best = self.settings.merit(scores).max() if len(scores) and self.latents.encodes else -np.inf
+        found = []
+        for number in range(1, self.rounds + 1):
+            own = [entry.score for entry in entries if entry.round == number and entry.state == "scored"]
+            reached = max(self.settings.merit(np.array(own, dtype=np.float64)), default=-np.inf)
+            found.append(bool(np.isinf(best) or improved(best, reached)))
+            best = max(best, reached)
+        return found
 
     def _data_points(self) -> np.ndarray:
         """The data as codes of the present run, encoded once for each run and kept."""
         if self._points is not None:
+            return self._points
+        if not self.latents.encodes:
+            self._points = np.full((len(self.data), self.latents.numbers), np.nan)
             return self._points
         path = self.folder / "codes" / f"{self.run.path.name}.npy"
         if path.exists():
             points = np.load(path, allow_pickle=False).astype(np.float64)
         else:
             parts = torch.arange(len(self.data)).split(_BATCH)
-            points = np.concatenate([self.codes.encode(self.data.batch(part).x) for part in parts])
+            points = np.concatenate([self.latents.encode(self.data.batch(part).x) for part in parts])
             with replacing(path) as partial:
-                np.save(partial, points.astype(np.uint32))
+                np.save(partial, points.astype(np.float32))
         self._points = points
         return points
 
-    def _bonus(self, every: np.ndarray) -> Bonus:
-        terms = {}
-        if self.settings.realism:
-            shares = log_shares(self._data_points(), self.codes.law.vocabulary)
-            terms = {c: self.settings.realism * share for c, share in shares.items()}
-        data = every if self.settings.distance else None
-        return Bonus(self.settings.distance, data, self.settings.spread, terms)
-
-    def _least_log_prob(self) -> float:
-        """Below it a grid is less likely than all but a small share of the data."""
-        if self.settings.unlikely is None:
-            return -np.inf
-        points = self._data_points()
-        some = np.random.default_rng(self.settings.seed).permutation(len(points))[:1000]
-        return float(np.quantile(self.codes.log_prob(points[some]), self.settings.unlikely))
-
-    def _written(
-        self, number: int, found: list[tuple[Best, float, bool]], every: np.ndarray, passed: int
-    ) -> list[Candidate]:
+    def _written(self, number: int, proposals: Proposals) -> list[Candidate]:
         """The round and its candidates, on the disk."""
-        assert self.surrogate is not None
-        told = self.surrogate
-        summary = {"r2": told.r2, "error": told.error, "trees": told.trees, "points": told.points, "passed": passed}
-        searches = [{"status": best.status, "gap": best.gap, "seconds": best.seconds} for best, _, _ in found]
-        self.ledger.add_round(number, {**summary, "searches": searches, "run": self.run.name})
+        found = proposals.found
+        searches = [{"status": one.status, "gap": one.gap, "seconds": one.seconds} for one in found]
+        self.ledger.add_round(number, {**proposals.about, "searches": searches, "run": self.run.name})
         if not found:
             return []
-        points = np.stack([best.point for best, _, _ in found if best.point is not None])
-        events = self.codes.decode(points)
-        distances = nearest(points, every, np.ones(points.shape[1], dtype=bool))
+        points = np.stack([one.point for one in found])
+        events = self.latents.decode(points)
         about = [
-            {
-                "prediction": best.prediction,
-                "bound": best.bound,
-                "gap": best.gap,
-                "status": best.status,
-                "distance": float(distance),
-                "log_prob": log_prob,
-                "likely": likely,
-            }
-            for (best, log_prob, likely), distance in zip(found, distances, strict=True)
+            {name: value for name, value in vars(one).items() if name not in ("point", "seconds")} for one in found
         ]
         kept = [{**one, "prior": self.run.name} for one in about]
         numbers = self.ledger.add("asked", number, events.numpy(), points, kept)
@@ -341,4 +288,10 @@ class Campaign:
         )
         self.ledger.remember(run=str(out.resolve()), retrained=number, retrained_at=len(told))
         self.run = load(out)
-        self.codes, self._points = CodeSpace(self.run), None
+        self.latents, self._points = latents_of(self.run), None
+
+
+def latents_of(run: Run) -> Latents:
+    """What is searched of a run: its codes where it has some, else its continuous noise."""
+    sample = torch.zeros(1, *run.event_shape, device=run.model.device)
+    return NoiseSpace(run) if run.model.codes(sample) is None else CodeSpace(run)

@@ -1,0 +1,109 @@
+"""What a campaign searches: the latents of a run, whatever they are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from oneprior.tasks.campaign.settings import Settings
+from oneprior.training import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What has been measured, in the latents of the present run.
+
+    Args:
+        points: of what was scored, (n, numbers).
+        scores: of these, (n,).
+        every: points of all that is known, the failed and the unscored too, (m, numbers).
+        data: points of the data, (rows, numbers).
+        rounds: whether each round found something better than all before it.
+    """
+
+    points: np.ndarray
+    scores: np.ndarray
+    every: np.ndarray
+    data: np.ndarray
+    rounds: Sequence[bool] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """One point to be scored.
+
+    Args:
+        point: (numbers,).
+        prediction: in units of the score.
+        bound: nothing that was allowed has a higher value of what was searched for; infinite where nothing is proven.
+        gap: bound less the value of this one.
+        status: of the search.
+        distance: to the nearest of what is known: codes that differ, or the length between latents.
+        log_prob: of the point under the prior of the latents, in nats.
+        likely: whether that is not below what the settings allow.
+        seconds: of its search.
+    """
+
+    point: np.ndarray
+    prediction: float
+    bound: float
+    gap: float
+    status: str
+    distance: float
+    log_prob: float
+    likely: bool
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Proposals:
+    """The points of a round.
+
+    Args:
+        found: them.
+        about: what is worth telling of the model behind them: r2, error, trees, points, passed.
+    """
+
+    found: Sequence[Proposal]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Latents(ABC):
+    """The latents of a run.
+
+    Attributes:
+        run: whose.
+        numbers: of a point.
+        encodes: whether events have points; else only what was drawn here has.
+    """
+
+    run: Run
+    numbers: int
+    encodes: bool = True
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> np.ndarray:
+        """The points of events, (n, *event_shape) -> (n, numbers); NaN where they have none."""
+
+    @abstractmethod
+    def decode(self, points: np.ndarray) -> Tensor:
+        """The events of points, (n, numbers) -> (n, *event_shape) in [-1, 1]."""
+
+    @abstractmethod
+    def propose(self, known: Known, settings: Settings, number: int, count: int) -> Proposals:
+        """The points of a round.
+
+        Args:
+            known: what has been measured.
+            settings: of the campaign.
+            number: of the round.
+            count: points, at most.
+
+        Raises:
+            InputError: where the scores cannot be learned from.
+        """

@@ -2,15 +2,17 @@
 
 import math
 import os
+import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from oneprior.core import InputError
-from oneprior.tasks.campaign.scores import CommandScore, Evaluator, FunctionScore, scored
+from oneprior.tasks.campaign.scores import CommandScore, Evaluator, FunctionScore, on_dask, scored
 
 EVENT = np.full((1, 4, 4), 3.0)
 
@@ -22,6 +24,11 @@ def mean(event: np.ndarray) -> float:
 def hangs(event: np.ndarray) -> float:
     if event.max() > 5:
         time.sleep(60)
+    return mean(event)
+
+
+def sleeps(event: np.ndarray) -> float:
+    time.sleep(0.3)
     return mean(event)
 
 
@@ -65,6 +72,15 @@ def test_what_hangs_is_stopped():
     assert outcome.note == "no score within 0.3 s"
     assert outcome.seconds < 5
     assert scored(hangs, EVENT, seconds=5).score == 3.0
+
+
+def test_what_hangs_in_another_thread_is_stopped_between_its_steps():
+    def spins(event: np.ndarray) -> float:
+        while True:
+            time.sleep(0.01)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(scored, spins, EVENT, 0.3).result(10).note == "no score within 0.3 s"
 
 
 def test_a_function_is_told_by_name(tmp_path, monkeypatch):
@@ -116,3 +132,25 @@ def test_processes_score_and_what_hangs_or_kills_its_process_is_alone_in_failing
 def test_a_score_that_cannot_be_sent_fails_in_words():
     with Evaluator(lambda event: 1.0) as evaluate:
         assert "pickle" in dict(evaluate({0: EVENT}))[0].note
+
+
+def test_a_dask_cluster_scores_though_a_worker_is_killed():
+    """One of two workers dies in the middle of its work; nothing is lost."""
+    make = on_dask("local", workers=2)
+    try:
+        with Evaluator(sleeps, executor=make, seconds=60) as evaluate:
+            found, victim = {}, next(iter(make()._client.run(os.getpid).values()))
+            for number, outcome in evaluate({k: EVENT + k for k in range(8)}):
+                if not found:
+                    os.kill(victim, signal.SIGKILL)
+                found[number] = outcome.score
+        assert found == {k: 3.0 + k for k in range(8)}
+    finally:
+        client = make()._client
+        client.close()
+        client.cluster.close()
+
+
+def test_nobody_at_an_address_is_said():
+    with pytest.raises(InputError, match="no Dask scheduler answers at 127.0.0.1:9"):
+        on_dask("127.0.0.1:9", 1)

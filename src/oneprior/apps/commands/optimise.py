@@ -64,6 +64,7 @@ class Optimise(Command):
         score_command: a command that is given a picture (in place of {}, or last) and prints a number.
         score_time: seconds that one score may take.
         workers: processes that score.
+        dask: score on a Dask cluster: the address of its scheduler, or local.
         initial: events of the data that are scored at the beginning, evenly spread.
         budget: candidates in all.
         batch: candidates of a round.
@@ -84,6 +85,7 @@ class Optimise(Command):
     score_command: str | None = None
     score_time: float = 60.0
     workers: int = 1
+    dask: str | None = None
     initial: int = 2000
     budget: int = 500
     batch: int = 5
@@ -117,7 +119,7 @@ class Optimise(Command):
     def _carried_out(self, goal: str | float) -> Outcome:
         from oneprior.apps.optimised import figures, write_page, write_pictures
         from oneprior.tasks.campaign.campaign import Campaign
-        from oneprior.tasks.campaign.scores import Evaluator
+        from oneprior.tasks.campaign.scores import Evaluator, on_dask
         from oneprior.training import load
 
         run = load(self.run, device=self.common.torch_device())
@@ -127,7 +129,8 @@ class Optimise(Command):
         else:
             campaign = Campaign.begin(self.out, run, data, self._settings(goal))
         rows = sorted({round(k * (len(data) - 1) / max(1, self.initial - 1)) for k in range(self.initial)})
-        with Evaluator(score, workers=self.workers, seconds=self.score_time) as evaluator:
+        cluster = None if self.dask is None else on_dask(self.dask, self.workers)
+        with Evaluator(score, executor=cluster, workers=self.workers, seconds=self.score_time) as evaluator:
             try:
                 last = screen.track(
                     self._states(campaign, evaluator, rows), "optimise", lambda s: s.done, lambda s: s.said

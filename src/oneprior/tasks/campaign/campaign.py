@@ -6,8 +6,8 @@
         campaign.tell(candidate.id, measure(candidate.event))
     for progress in campaign.retrain(): ...       # when it is due
 
-Codes are searched exactly (`code_space`; Jung, Schwedhelm, Schillings, Keuper 2023), continuous latents in a trust region
-(`noise_space`). The prior is then trained further on all events by the rank of their scores (`retraining`), and
+Codes are searched exactly (`code_space`; Jung, Schwedhelm, Schillings, Keuper 2023), continuous latents in a trust
+region (`noise_space`). The prior is then trained further on all events by the rank of their scores (`retraining`), and
 everything is encoded anew. All that is needed to go on is on the disk after every `tell` (`ledger`).
 """
 

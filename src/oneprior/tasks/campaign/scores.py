@@ -7,6 +7,7 @@ Everything here can be sent to another process or machine: a function is sent by
 
 from __future__ import annotations
 
+import ctypes
 import math
 import multiprocessing
 import re
@@ -134,9 +135,22 @@ class _TimeIsUp(BaseException):
 
 @contextmanager
 def _limit(seconds: float | None) -> Iterator[None]:
-    """Raise after some seconds, in the main thread of a process; elsewhere `Evaluator` watches the clock."""
-    if seconds is None or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+    """Raise after some seconds: by an alarm in the main thread of a process, in other threads between two steps of
+    Python, so that there a single call of C that hangs is waited for."""
+    if seconds is None:
         yield
+        return
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        thread = ctypes.c_ulong(threading.get_ident())
+        timer = threading.Timer(
+            seconds, lambda: ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(_TimeIsUp))
+        )
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
         return
 
     def ring(*_: Any) -> None:
@@ -175,12 +189,18 @@ class Evaluator:
         self.score, self.seconds = score, seconds
         self._make = executor or (lambda: ProcessPoolExecutor(workers, mp_context=context))
         self._executor = self._make()
+        self._futures: dict[Future[Outcome], int] = {}
 
     def __enter__(self) -> Evaluator:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._close()
+
+    def _close(self) -> None:
+        for future in self._futures:
+            future.cancel()
+        self._executor.shutdown(wait=False)
 
     def __call__(self, events: Mapping[int, np.ndarray]) -> Iterator[tuple[int, Outcome]]:
         """The outcome of each event, as it comes, with the event's number.
@@ -205,28 +225,54 @@ class Evaluator:
                 del waiting[number]
                 yield number, outcome
             if broken:
-                self._executor.shutdown(wait=False, cancel_futures=True)
+                self._close()
                 self._executor, alone = self._make(), True
 
     def _round(self, events: Mapping[int, np.ndarray]) -> Iterator[tuple[int, Outcome | None]]:
         """Outcomes of events that are all given to the executor; None for one that was lost with its process."""
+        self._futures = {}
         try:
-            futures: dict[Future[Outcome], int] = {
-                self._executor.submit(scored, self.score, event, self.seconds): k for k, event in events.items()
-            }
+            for number, event in events.items():
+                self._futures[self._executor.submit(scored, self.score, event, self.seconds)] = number
         except (BrokenProcessPool, RuntimeError):
-            yield from ((k, None) for k in events)
+            yield from ((number, None) for number in events)
             return
-        while futures:
-            done, _ = wait(futures, return_when=FIRST_COMPLETED)
+        while self._futures:
+            done, _ = wait(self._futures, return_when=FIRST_COMPLETED)
             for future in done:
-                number = futures.pop(future)
+                number = self._futures.pop(future)
                 error = future.exception()
                 yield number, future.result() if error is None else _lost(error)
 
 
+def on_dask(address: str, workers: int) -> Callable[[], Executor]:
+    """Makes executors on a Dask cluster.
+
+    Args:
+        address: of its scheduler, or "local" for one of processes on this machine.
+        workers: of a local one.
+
+    Raises:
+        InputError: where `distributed` is not installed, or nobody answers at the address.
+    """
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise InputError("scoring on Dask needs `pip install distributed`") from error
+    try:
+        if address == "local":
+            client = Client(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None))  # type: ignore[no-untyped-call]
+        else:
+            client = Client(address, timeout=5)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise InputError(f"no Dask scheduler answers at {address}: {error}") from error
+    return lambda: client.get_executor(retries=_DEATHS)  # a worker that dies is replaced, and its events are moved
+
+
 def _lost(error: BaseException) -> Outcome | None:
     """None where the process is gone; what cannot be sent to a process is the event's own failure."""
-    if isinstance(error, BrokenProcessPool) or type(error).__name__ == "KilledWorker":
+    if isinstance(error, BrokenProcessPool):
         return None
+    if type(error).__name__ == "KilledWorker":  # Dask's own, after it has tried other workers
+        return Outcome(math.nan, "it took every worker that it was given to")
     return Outcome(math.nan, f"{type(error).__name__}: {error}")

@@ -40,6 +40,8 @@ def score(result: Restoration, run: Run, features: Features, body: Tensor | None
         "misfit": float(result.diagnostics["misfit"].mean()),
         "doubted": sum(map(bool, result.doubts)),
     }
+    if len(draws) >= 19:
+        figures["psnr_mean_of_19"] = psnr(draws[:19].mean(0), x).tolist()
     where = torch.ones_like(x, dtype=torch.bool) if body is None else body
     if len(draws) > 3:
         figures["crps"] = (crps(draws * where, x * where) * x[0].numel() / where.flatten(1).sum(1)).tolist()

@@ -77,6 +77,49 @@ def test_a_command_scores_a_picture(place):
     assert told["told"] == 2
 
 
+def test_a_person_scores_pictures_in_a_folder(place, capsys):
+    rows = "".join(f"{k},{image.mean()}\n" for k, image in enumerate(load_digits().images[:300]))
+    (place / "known.csv").write_text(f"file,score\n{rows}")
+    words = ["optimise", "run", "--by-hand", *QUICK, "--batch", "2", "--budget", "3", "--retrain-every", "0"]
+    words += ["--scores", "known.csv", "--out", "person"]
+    assert oneprior(words) == 0
+    sheet = place / "person/by-hand/round-001/scores.csv"
+    assert f"fill in {sheet.relative_to(place)}" in capsys.readouterr().out
+    names = [line.split(",")[0] for line in sheet.read_text().split()[1:]]
+    assert len(names) == 2
+    assert all((sheet.parent / name).exists() for name in names)
+    assert oneprior([*words, "--resume"]) == 0  # nothing was filled in
+    assert "2 pictures" in capsys.readouterr().out
+    sheet.write_text(f"file,score\n{names[0]},7.5\n{names[1]},failed\n")
+    assert oneprior([*words, "--resume"]) == 0
+    second = place / "person/by-hand/round-002/scores.csv"
+    (name,) = [line.split(",")[0] for line in second.read_text().split()[1:]]  # the budget is 3
+    second.write_text(f"file,score\n{name},8\n")
+    assert oneprior([*words, "--resume"]) == 0
+    assert "the budget of 3 is spent" in capsys.readouterr().out
+    told = json.loads((place / "person/result.json").read_text())["figures"]
+    assert (told["told"], told["failed"], told["best"]) == (3, 1, 8.0)
+
+
+@pytest.mark.parametrize(
+    ("sheet", "said"),
+    [
+        ("name,score\n1,2\n", "must name the columns file and score"),
+        ("file,score\n1,2\nnobody.png,3\n", "line 3: 'nobody.png' is not a name of the data, or a row from 0 to 1796"),
+        ("file,score\n1,happy\n", "line 2: 'happy' is no score"),
+        ("file,score\n1\n", "line 2: got 1 columns"),
+        ("file,score\n1,\n", "gives no score"),
+    ],
+    ids=["head", "name", "text", "short", "empty"],
+)
+def test_a_sheet_that_makes_no_sense_is_one_line(place, sheet, said, capsys, tmp_path):
+    (place / "sheet.csv").write_text(sheet)
+    words = ["optimise", "run", "--by-hand", "--scores", "sheet.csv", "--out", str(tmp_path / "out")]
+    assert oneprior(words) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_killed_it_goes_on_without_losing_or_repeating_a_score(place):
     words = [sys.executable, "-m", "oneprior", "optimise", "run", "--score", "scores:slow", *QUICK, "--initial", "40"]
     words += ["--retrain-every", "0", "--out", "slow", "--budget", "6"]
@@ -100,7 +143,8 @@ def test_killed_it_goes_on_without_losing_or_repeating_a_score(place):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "give either --score module:function or --score-command"),
+        ([], "give one of --score module:function"),
+        (["--by-hand"], "give --scores FILE.csv"),
         (["--score", "scores:text"], "the score is no number: 'very happy'"),
         (["--score", "scores:nobody"], "no function 'nobody'"),
         (["--score", "scores:ink", "--minimise", "--target", "3"], "exclude each other"),
@@ -108,7 +152,7 @@ def test_killed_it_goes_on_without_losing_or_repeating_a_score(place):
         (["--score", "scores:ink", "--initial", "9"], "scored points are too few"),
         (["--score", "scores:ink", "--resume"], "holds no campaign"),
     ],
-    ids=["no score", "text", "no function", "two goals", "no budget", "few", "nothing to resume"],
+    ids=["no score", "no scores", "text", "no function", "two goals", "no budget", "few", "nothing to resume"],
 )
 def test_a_mistake_is_one_line(words, said, capsys, tmp_path):
     assert oneprior(["optimise", "run", *QUICK, *words, "--out", str(tmp_path / "out")]) == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,30 +37,31 @@ class PictureOf:
 
     def __call__(self, event: np.ndarray, folder: Path) -> Path:
         x = self.units.to_model(torch.from_numpy(np.asarray(event, dtype=np.float32)))
-        return write_events(x[None], folder / "event", self.units, self.geometry)[0]
+        return self.of_model(x.numpy(), folder, "event")
+
+    def of_model(self, x: np.ndarray, folder: Path, name: str) -> Path:
+        """An event in [-1, 1] as a file of some name; the file."""
+        return write_events(torch.from_numpy(x)[None], folder, self.units, self.geometry, names=[name])[0]
 
 
 def line(campaign: Campaign) -> str:
     """What a round has come to, on one line of the table."""
-    rounds = campaign.ledger.rounds()
     told = [entry for entry in campaign.told() if entry.origin == "asked"]
-    if not rounds or not told:
+    if not told:
         return ""
-    last = (
-        rounds[-2] if len(rounds) > 1 and any(e.round == rounds[-1]["round"] for e in campaign.open()) else rounds[-1]
-    )
-    own = [entry for entry in told if entry.round == last["round"]]
-    scores = [entry.score for entry in own if entry.score is not None]
-    off = [abs(e.score - e.about["prediction"]) for e in own if e.score is not None]
-    best = campaign.best()
+    last = max(entry.round for entry in told)
+    about = next(one for one in campaign.ledger.rounds() if one["round"] == last)
+    own = [entry for entry in told if entry.round == last]
+    best, off = campaign.best(), _off(own)
+    reached = campaign.settings.best_of(entry.score for entry in own)
     words = [
-        f"round {last['round']:3}",
+        f"round {last:3}",
         f"{len(told)} told",
-        f"best {best.score:.4g}" if best is not None and best.score is not None else "",
-        f"this round {max(scores):.4g}" if scores else "all failed",
-        f"predicted within {np.mean(off):.3g}" if off else "",
-        f"R2 {last['r2']:.2f}, {last['trees']} trees",
-        f"gap {max((s['gap'] for s in last['searches']), default=0.0):.2g}",
+        f"best {best.score:.4g}" if best is not None else "",
+        "all failed" if math.isnan(reached) else f"this round {reached:.4g}",
+        "" if math.isnan(off) else f"predicted within {off:.3g}",
+        f"R2 {about['r2']:.2f}, {about['trees']} trees" if about["trees"] else f"R2 {about['r2']:.2f}",
+        f"gap {max((search['gap'] for search in about['searches']), default=0.0):.2g}",
     ]
     return "  ".join(filter(None, words))
 
@@ -69,7 +72,7 @@ def figures(campaign: Campaign) -> dict[str, Any]:
     known = campaign.ledger.data_scores()[1]
     return {
         "best": None if best is None else best.score,
-        "best of the data": float(known[campaign.settings.merit(known).argmax()]) if len(known) else None,
+        "best of the data": campaign.settings.best_of(known),
         "told": len(told),
         "failed": sum(entry.state == "failed" for entry in told),
         "rounds": campaign.rounds,
@@ -105,14 +108,16 @@ def write_page(campaign: Campaign, path: Path, seed: int) -> Path:
     rounds, told = campaign.ledger.rounds(), campaign.told()
     known = campaign.ledger.data_scores()[1]
     best, made = campaign.best(), ranked(campaign)
-    merit = campaign.settings.merit
-    record = known[merit(known).argmax()] if len(known) else np.nan
-    beyond = sum(bool(merit(np.array([e.score]))[0] > merit(np.array([record]))[0]) for e in made)
+    record = campaign.settings.best_of(known)
+    beyond = sum(
+        campaign.settings.merit(np.array([e.score for e in made], dtype=np.float64))
+        > campaign.settings.merit(np.array(record))
+    )
     gaps = [search["gap"] for one in rounds for search in one["searches"]]
     proven = sum(search["status"] == "optimal" for one in rounds for search in one["searches"])
     cards = [
-        (number(best.score) or "–" if best is not None and best.score is not None else "–", "the best score"),
-        (number(float(record)) or "–", f"the best of {len(known)} scored events of the data"),
+        ((best is not None and number(best.score or 0.0)) or "–", "the best score"),
+        (number(record) or "–", f"the best of {len(known)} scored events of the data"),
         (f"{beyond} of {len(made)}", "scored candidates are better than all of these"),
         (f"{proven} of {len(gaps)}", "searches were proven optimal"),
     ]
@@ -132,6 +137,12 @@ def write_page(campaign: Campaign, path: Path, seed: int) -> Path:
     lead = f"{len(made)} candidates scored in {len(rounds)} rounds; the goal: {campaign.settings.goal}."
     seconds = sum(search["seconds"] for one in rounds for search in one["searches"])
     return report.Report("Beyond the data", sections, lead, foot(seed, seconds)).write(path)
+
+
+def _off(entries: Sequence[Entry]) -> float:
+    """By how much scores were mispredicted, on average; NaN where none was predicted."""
+    off = [abs(e.score - e.about["prediction"]) for e in entries if e.score is not None and "prediction" in e.about]
+    return float(np.mean(off)) if off else math.nan
 
 
 def _events(entries: list[Entry]) -> Tensor:
@@ -177,7 +188,7 @@ def _curves(
     predicted = [(k, entry.about["prediction"]) for k, entry in own if "prediction" in entry.about]
     lines = [("score", place, scores.tolist()), ("best so far", place, so_far.tolist())]
     lines.append(("predicted", [k for k, _ in predicted], [value for _, value in predicted]))
-    level = float(known[campaign.settings.merit(known).argmax()]) if len(known) else None
+    level = campaign.settings.best_of(known) if len(known) else None
     shown = [
         report.Picture(
             plots.curves(lines, "candidate", "score", level=level),
@@ -194,17 +205,14 @@ def _rounds(campaign: Campaign, rounds: list[dict[str, Any]]) -> report.Table:
     entries = [entry for entry in campaign.told() if entry.origin == "asked"]
     rows: list[list[str | None]] = []
     for one in rounds:
-        own = [entry for entry in entries if entry.round == one["round"] and entry.score is not None]
-        off = [abs(entry.score - entry.about["prediction"]) for entry in own if entry.score is not None]
-        merit = campaign.settings.merit(np.array([entry.score for entry in own], dtype=np.float64))
-        best = own[int(merit.argmax())].score if own else None
+        own = [entry for entry in entries if entry.round == one["round"]]
         searches = one["searches"]
         rows.append(
             [
                 str(one["round"]),
                 Path(one["run"]).name,
-                None if best is None else number(best),
-                number(float(np.mean(off))) if off else None,
+                number(campaign.settings.best_of(entry.score for entry in own)),
+                number(_off(own)),
                 f"{one['r2']:.2f}",
                 str(one["trees"]),
                 number(max((search["gap"] for search in searches), default=np.nan)),

@@ -16,7 +16,7 @@ from oneprior.apps.record import check_place
 if TYPE_CHECKING:
     from oneprior.data import Dataset
     from oneprior.tasks.campaign.campaign import Campaign
-    from oneprior.tasks.campaign.scores import Score
+    from oneprior.tasks.campaign.scores import Evaluator, Score
     from oneprior.tasks.campaign.settings import Settings
     from oneprior.tasks.optimise import State
     from oneprior.training import Run
@@ -62,6 +62,8 @@ class Optimise(Command):
         data: the events to begin with; those that the run was trained on where not given.
         score: module:function, one event as an array in the data's units -> a number.
         score_command: a command that is given a picture (in place of {}, or last) and prints a number.
+        by_hand: a person scores: each round's pictures lie in --out with a sheet to fill in; go on with --resume.
+        scores: a sheet (CSV, columns file and score) of the scores that events of the data have already.
         score_time: seconds that one score may take.
         workers: processes that score.
         dask: score on a Dask cluster: the address of its scheduler, or local.
@@ -83,6 +85,8 @@ class Optimise(Command):
     data: Path | None = None
     score: str | None = None
     score_command: str | None = None
+    by_hand: bool = False
+    scores: Path | None = None
     score_time: float = 60.0
     workers: int = 1
     dask: str | None = None
@@ -101,8 +105,10 @@ class Optimise(Command):
 
     def execute(self) -> Outcome:
         goal = self._goal()
-        if (self.score is None) == (self.score_command is None):
-            raise Mistake("give either --score module:function or --score-command '...'")
+        if sum((self.score is not None, self.score_command is not None, self.by_hand)) != 1:
+            raise Mistake("give one of --score module:function, --score-command '...' and --by-hand")
+        if self.by_hand and self.scores is None and not self.resume:
+            raise Mistake("--by-hand needs the scores of some of the data to begin with: give --scores FILE.csv")
         if min(self.budget, self.batch, self.workers, self.initial) < 1 or self.score_time <= 0:
             raise Mistake("--budget, --batch, --workers and --initial are at least 1, --score-time above 0")
         if not self.resume:
@@ -117,36 +123,66 @@ class Optimise(Command):
         return self.target if self.target is not None else "minimise" if self.minimise else "maximise"
 
     def _carried_out(self, goal: str | float) -> Outcome:
-        from oneprior.apps.optimised import figures, write_page, write_pictures
         from oneprior.tasks.campaign.campaign import Campaign
-        from oneprior.tasks.campaign.scores import Evaluator, on_dask
+        from oneprior.tasks.campaign.ratings import data_scores
         from oneprior.training import load
 
         run = load(self.run, device=self.common.torch_device())
-        data, score = self._data(run), self._score(run)
+        data = self._data(run)
+        score = None if self.by_hand else self._score(run)
+        known = None if self.scores is None or self.resume else data_scores(self.scores, data)
         if self.resume:
             campaign = Campaign.resume(self.out, data)
         else:
             campaign = Campaign.begin(self.out, run, data, self._settings(goal))
-        rows = sorted({round(k * (len(data) - 1) / max(1, self.initial - 1)) for k in range(self.initial)})
+            if known is not None:
+                campaign.score_data(*known)
+        said = self._by_hand(campaign) if score is None else self._by_score(campaign, score)
+        return self._shown(campaign, said)
+
+    def _shown(self, campaign: Campaign, said: str) -> Outcome:
+        from oneprior.apps.optimised import figures, write_page, write_pictures
+
+        page = write_page(campaign, self.out / "report.html", self.common.seed)
+        return Outcome(self.out, (page, *write_pictures(campaign, self.out / "best")), figures(campaign), said)
+
+    def _by_score(self, campaign: Campaign, score: Score) -> str:
+        """Until the budget is spent; the last words."""
+        from oneprior.tasks.campaign.scores import Evaluator, on_dask
+
+        last = len(campaign.data) - 1
+        rows = sorted({round(k * last / max(1, self.initial - 1)) for k in range(self.initial)})
         cluster = None if self.dask is None else on_dask(self.dask, self.workers)
         with Evaluator(score, executor=cluster, workers=self.workers, seconds=self.score_time) as evaluator:
+            states = self._states(campaign, evaluator, [] if self.scores is not None else rows)
             try:
-                last = screen.track(
-                    self._states(campaign, evaluator, rows), "optimise", lambda s: s.done, lambda s: s.said
-                )
+                return screen.track(states, "optimise", lambda s: s.done, lambda s: s.said).said
             except KeyboardInterrupt:
                 raise Stopped(f"stopped; every score is kept in {self.out}: go on with --resume") from None
-        page = write_page(campaign, self.out / "report.html", self.common.seed)
-        return Outcome(self.out, (page, *write_pictures(campaign, self.out / "best")), figures(campaign), last.said)
 
-    def _states(self, campaign: Campaign, evaluator: object, rows: list[int]) -> Iterator[State]:
+    def _by_hand(self, campaign: Campaign) -> str:
+        """Take the scores of the last round, and lay out the next; the last words."""
+        from oneprior.apps.optimised import PictureOf
+        from oneprior.tasks.campaign.ratings import tell_round, write_round
+
+        folder = self.out / "by-hand" / f"round-{campaign.rounds:03}"
+        if campaign.open() and (left := tell_round(campaign, folder)):
+            return f"{left} pictures in {folder} have no score yet: fill in {folder / 'scores.csv'}, then --resume"
+        told = len(campaign.told())
+        if told >= self.budget:
+            return f"the budget of {self.budget} is spent"
+        if campaign.due:
+            screen.track(campaign.retrain(), "the prior follows", lambda p: p.fraction)
+        campaign.ask(min(self.batch, self.budget - told))
+        picture = PictureOf(campaign.run.units, campaign.run.geometry)
+        sheet = write_round(campaign, picture.of_model, self.out / "by-hand" / f"round-{campaign.rounds:03}")
+        return f"look at the pictures in {sheet.parent}, fill in {sheet}, then run this again with --resume"
+
+    def _states(self, campaign: Campaign, evaluator: Evaluator, rows: list[int]) -> Iterator[State]:
         """The loop, with a line of the table and the picture of the best after each round."""
         from oneprior.apps.optimised import line, write_grid
-        from oneprior.tasks.campaign.scores import Evaluator
         from oneprior.tasks.optimise import optimise, score_data
 
-        assert isinstance(evaluator, Evaluator)
         yield from score_data(campaign, evaluator, rows)
         for state in optimise(campaign, evaluator, budget=self.budget, batch=self.batch):
             if state.stage in ("asked", "done") and campaign.rounds > 1:

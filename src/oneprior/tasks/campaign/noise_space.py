@@ -91,6 +91,6 @@ class NoiseSpace(Latents):
     @staticmethod
     def _score(merit: np.ndarray, settings: Settings) -> np.ndarray:
         """Merits as scores; of a target the distance to it is known, and not on which side."""
-        return (
-            merit if settings.goal == "maximise" else -merit if settings.goal == "minimise" else settings.goal + merit
-        )
+        if settings.goal == "maximise":
+            return merit
+        return -merit if isinstance(settings.goal, str) else settings.goal + merit

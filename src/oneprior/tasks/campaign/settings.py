@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -73,6 +74,11 @@ class Settings:
     def merit(self, scores: np.ndarray) -> np.ndarray:
         """The larger the better."""
         return self.searched()(np.asarray(scores, dtype=np.float64))
+
+    def best_of(self, scores: Iterable[float | None]) -> float:
+        """The best of some scores; NaN where there is none."""
+        known = np.array([score for score in scores if score is not None], dtype=np.float64)
+        return float(known[self.merit(known).argmax()]) if len(known) else float("nan")
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it; `from_json` reads it."""

@@ -90,7 +90,7 @@ MEAN = "psnr_mean_of_19"
 
 
 def _equal(cell: Cell) -> Cell:
-    """A cell with its PSNR of the mean of 19 draws; of one answer, or of the first cells of 19 draws, it is the mean's."""
+    """A cell with its PSNR of the mean of 19 draws; with one answer, or 19 draws in all, it is the mean's."""
     return cell if MEAN in cell or cell["draws"] > 19 else {**cell, MEAN: cell["psnr_mean"]}
 
 

@@ -18,6 +18,8 @@ from oneprior.core import replacing
 ORIGIN = "measured"
 """Where a cell says how it came about."""
 _DIGITS = 6
+_COMMIT = commit()
+"""As it was when the program was read, which is what measures."""
 
 
 def folder(benchmark: str, options: Options) -> Path:
@@ -27,7 +29,7 @@ def folder(benchmark: str, options: Options) -> Path:
 
 def keep(path: Path, cell: Mapping[str, Any]) -> None:
     """Write a cell, with how it came about."""
-    origin = {**commit(), "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), **_hardware()}
+    origin = {**_COMMIT, "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), **_hardware()}
     with replacing(path) as partial:
         partial.write_text(json.dumps({**_rounded(cell), ORIGIN: origin}) + "\n")
 

@@ -33,6 +33,7 @@ NAMES = (
     "domains",
     "volumes",
     "faces",
+    "exact_search",
     "specifications",
     "diagnosis",
     "zoo",

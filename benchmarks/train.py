@@ -130,6 +130,7 @@ JOBS = {
     "brain-gan": Job("gan", 12, data="brain"),
     "brain-vae": Job("vae", 6, data="brain"),
     "brain-ppca": Job("ppca", 0, {"labels": False}, data="brain"),
+    "chest-codes": Job("vqvae", 8, {"downsample": 8, "batch_size": 64, "prior_start": 1.0}, data="chest-full"),
     **{f"{job.data}-{kind}": job for data in domain_sets.NAMES for kind, job in _of_a_domain(f"{data}-half").items()},
     **{f"{job.data}-{kind}": job for data in volume_sets.NAMES for kind, job in _of_heads(f"{data}-half").items()},
 }
@@ -188,8 +189,9 @@ def _data(name: str, options: Options) -> Any:
         return training_file(options)
     if name == "heads-half":
         return volume_sets.heads(options).training
-    if name.endswith("-half"):
-        return domain_sets.domain(name.removesuffix("-half"), options).training
+    if name.endswith(("-half", "-full")):
+        which, _, size = name.rpartition("-")
+        return domain_sets.domain(which, options, half=size == "half").training
     return {"films": sets.film_dataset, "brain": sets.brain_dataset, "fashion-labelled": sets.fashion_dataset}[name](
         options
     )

@@ -123,6 +123,13 @@ _ROWS = {
 }
 
 
+_CLOSED = {
+    ("PSNR of mean", prior): (("PSNR of the closed form", "its mean in closed form, without draws"),)
+    for prior in ("ppca", "mixture")
+}
+"""A further line below a prior's, of another column."""
+
+
 def of_domains(table: Callable[..., str], *asked: str) -> str:
     """A table from the record of the domains; says so where there is none, or nothing of it was measured."""
     found = (RESULTS / "domains.json").exists() and table(_record("domains"), *asked)
@@ -142,9 +149,10 @@ def domain(found: dict[str, Any], which: str, column: str) -> str:
     lines = ["| | " + " | ".join(_DOMAIN_TASKS[task] for task in tasks) + " |", "|---" * (len(tasks) + 1) + "|"]
     for (prior, aim), name in _ROWS.items():
         rows = [cells.get((prior, aim, task)) or cells.get((prior, "-", task)) for task in tasks]
-        shown = ["" if row is None or row[column] is None else _short(row[column]) for row in rows]
-        if any(shown):
-            lines.append(f"| {name} | " + " | ".join(shown) + " |")
+        for key, said in ((column, name), *_CLOSED.get((column, prior), ())):
+            shown = ["" if row is None or row[key] is None else _short(row[key]) for row in rows]
+            if any(shown):
+                lines.append(f"| {said} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """ENTMOOT 2.1 from data to answer, in an environment of its own: python entmoot_answer.py DATA.npz TREES DEPTH.
 
-DATA.npz holds x (n, positions) codes and y (n,); the codes are 0 .. `codes` - 1. Its mean is minimised (beta = 0), by the
-restricted solver that comes with gurobipy. One line of JSON on stdout: the codes, the seconds, or why it could not.
+DATA.npz holds x (n, positions), codes from 0 to `codes` - 1, and y (n,), which is maximised: its mean (beta = 0), by
+the restricted solver that comes with gurobipy. One line of JSON on stdout: the codes, the seconds, or why it could not.
 """
 
 import json

@@ -141,7 +141,7 @@ def film_codes(options: Options) -> tuple[np.ndarray, Tensor]:
     x = torch.cat([known.batch(part).x for part in parts])
     if not place.exists():
         found = [run.model.codes(x[part]) for part in parts]
-        np.save(place, torch.cat([part.flatten(1) for part in found if part is not None]).numpy())
+        np.save(place, torch.cat([part.flatten(1) for part in found]).numpy())
     return np.load(place).astype(float), x
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from oneprior.core import ConditionSpec, InputError, Rows
+from oneprior.core import ConditionSpec, IncompatiblePrior, InputError, Rows
 from oneprior.data.batch import Batch
 from oneprior.priors.base import Prior
 from oneprior.priors.styles import Space
@@ -53,6 +53,8 @@ class Model(nn.Module, ABC):
     """
 
     family: ClassVar[str]
+    coded: ClassVar[bool] = False
+    """Whether events have codes."""
     config: Any
     event_shape: torch.Size
     conditions: tuple[ConditionSpec, ...]
@@ -95,9 +97,13 @@ class Model(nn.Module, ABC):
         """f(z) with a z that the encoder draws for x, (n, *event_shape); None where there is no encoder."""
         return None
 
-    def codes(self, x: Tensor) -> Tensor | None:
-        """The codes of events, (n, *event_shape) -> (n, *grid) int64; None for a family without a discrete code."""
-        return None
+    def codes(self, x: Tensor) -> Tensor:
+        """The codes of events, (n, *event_shape) -> (n, *grid) int64.
+
+        Raises:
+            IncompatiblePrior: for a family without a discrete code (`coded` is False).
+        """
+        raise IncompatiblePrior(f"a {self.family} has no codes: train a vqvae")
 
     def latents(self, x: Tensor) -> Tensor | None:
         """What `surface` decodes into something near x, (n, *event_shape) -> (n, *noise_shape); None without an

@@ -68,6 +68,7 @@ class VQVAE(Model):
     """
 
     family: ClassVar[str] = "vqvae"
+    coded: ClassVar[bool] = True
     config: VQVAEConfig
 
     def __init__(

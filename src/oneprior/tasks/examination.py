@@ -30,6 +30,7 @@ from oneprior.evaluation import (
     support,
 )
 from oneprior.evaluation.specifications import Finding, Outputs, Suite
+from oneprior.models.base import Model
 from oneprior.tasks.real import Real, first_of_groups
 from oneprior.training.run import Run
 
@@ -317,18 +318,13 @@ def _likelihood(state: Evaluation, index: Tensor, seed: int) -> Likelihood:
 
 
 @runtime_checkable
-class _Codes(Protocol):
-    def codes(self, x: Tensor) -> Tensor: ...
-
-
-@runtime_checkable
 class _Encoder(Protocol):
     def encode(self, x: Tensor, condition: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]: ...
 
 
-def _encoder(model: object, told: Mapping[str, Tensor] | None) -> Callable[[Tensor], Any] | None:
+def _encoder(model: Model, told: Mapping[str, Tensor] | None) -> Callable[[Tensor], Any] | None:
     """The encoder of a model that has one, told the conditions."""
-    if isinstance(model, _Codes):
+    if model.coded:
         return model.codes
     if isinstance(model, _Encoder):
         return lambda x: model.encode(x, told or None)

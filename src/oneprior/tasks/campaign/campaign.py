@@ -293,5 +293,4 @@ class Campaign:
 
 def latents_of(run: Run) -> Latents:
     """What is searched of a run: its codes where it has some, else its continuous noise."""
-    sample = torch.zeros(1, *run.event_shape, device=run.model.device)
-    return NoiseSpace(run) if run.model.codes(sample) is None else CodeSpace(run)
+    return CodeSpace(run) if run.model.coded else NoiseSpace(run)

@@ -47,9 +47,8 @@ class CodeSpace(Latents):
 
     def encode(self, x: Tensor) -> np.ndarray:
         """The points of events, (n, *event_shape) -> (n, positions)."""
-        found = [self.run.model.codes(part.to(self.run.model.device)) for part in x.split(_ROWS)]
-        codes = torch.cat([part.flatten(1) for part in found if part is not None])
-        return codes.cpu().numpy().astype(np.float64)
+        codes = [self.run.model.codes(part.to(self.run.model.device)).flatten(1) for part in x.split(_ROWS)]
+        return torch.cat(codes).cpu().numpy().astype(np.float64)
 
     def decode(self, points: np.ndarray) -> Tensor:
         """The events of points, (n, positions) -> (n, *event_shape) in [-1, 1]."""

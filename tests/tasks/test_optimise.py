@@ -92,6 +92,9 @@ def test_a_score_that_never_works_stops_at_once_in_words(run, tmp_path):
     campaign = Campaign.begin(tmp_path / "text", run, digits(), SETTINGS)
     with Evaluator(text, workers=1) as evaluate, pytest.raises(InputError, match="no number: 'good'"):
         list(score_data(campaign, evaluate, range(200)))
+    with Evaluator(ink) as evaluate:  # mended, it goes on from the beginning
+        assert list(score_data(campaign, evaluate, range(20)))
+    assert len(campaign.ledger.data_scores()[0]) == 20
 
 
 def test_a_budget_of_nothing_is_refused(run, tmp_path):

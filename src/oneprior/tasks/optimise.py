@@ -60,10 +60,10 @@ def score_data(campaign: Campaign, evaluator: Evaluator, rows: Sequence[int]) ->
         some = left[start : start + _ROWS]
         x = campaign.run.to_units(campaign.data.batch(torch.tensor(some)).x).numpy()
         found = dict(evaluator(dict(zip(some, x, strict=True))))
-        campaign.score_data(some, [found[row].score for row in some])
         failed = [outcome.note for outcome in found.values() if np.isnan(outcome.score)]
-        if len(failed) == len(some) and start == 0:
+        if len(failed) == len(some) and start == 0:  # the score itself is broken: nothing of it is kept
             raise InputError(f"the score fails for each of the first {len(some)} events of the data: {failed[0]}")
+        campaign.score_data(some, [found[row].score for row in some])
         done = min(1.0, (start + len(some)) / len(left))
         yield State("data", done, f"{start + len(some)} of {len(left)} events of the data scored")
 

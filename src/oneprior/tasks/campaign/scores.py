@@ -239,7 +239,7 @@ class Evaluator:
             return
         while self._futures:
             done, _ = wait(self._futures, return_when=FIRST_COMPLETED)
-            for future in done:
+            for future in sorted(done, key=lambda future: self._futures[future]):
                 number = self._futures.pop(future)
                 error = future.exception()
                 yield number, future.result() if error is None else _lost(error)

@@ -101,7 +101,7 @@ def optimise(campaign: Campaign, evaluator: Evaluator, *, budget: int, batch: in
 
 
 def _told(campaign: Campaign) -> int:
-    return sum(entry.origin == "asked" for entry in campaign.told())
+    return campaign.ledger.count("scored", "asked") + campaign.ledger.count("failed", "asked")
 
 
 def _scored(campaign: Campaign, evaluator: Evaluator, entries: Sequence[Entry], budget: int) -> Iterator[State]:

@@ -69,7 +69,7 @@ class CodeSpace(Latents):
     def propose(self, known: Known, settings: Settings, number: int, count: int) -> Proposals:
         order = np.argsort(-settings.merit(known.scores), kind="stable")
         surrogate = self._surrogate(known, settings, number, order)
-        least = self._least_log_prob(known.data, settings)
+        least, bonus = self._least_log_prob(known.data, settings), self._bonus(known, settings)
         seen = {point.tobytes() for point in known.every}
         constraints: list[Constraint] = []
         if settings.radius is not None:
@@ -82,7 +82,7 @@ class CodeSpace(Latents):
                 self.space,
                 constraints,
                 goal=settings.searched(),
-                bonus=self._bonus(known, settings),
+                bonus=bonus,
                 starts=known.points[order[:8]],
                 effort=Effort(seconds=settings.seconds, seed=settings.seed + number),
             )

@@ -121,8 +121,10 @@ CONTENDERS = (
     Contender("ldm", "ldm", "fast", tasks=JUDGED),
     Contender("brgm", "gan", method="brgm", space="w+", draws=1),
     Contender("control: brgm variational", "gan", method="brgm-variational", space="w+", images=16, tasks=JUDGED),
-    Contender("diffpir 100", "diffusion", method="diffpir", draws=DRAWS, images=16),
-    Contender("dps", "diffusion", method="dps", images=6, draws=4, tasks=JUDGED),
+    Contender("diffpir 100", "diffusion", method="diffpir", images=16, where=("chest",)),
+    Contender("diffpir 100", "diffusion", method="diffpir", images=16, tasks=JUDGED, where=("brain",)),
+    Contender("dps", "diffusion", method="dps", images=6, draws=4, tasks=JUDGED, where=("chest",)),
+    Contender("dps", "diffusion", method="dps", images=6, draws=4, tasks=("sr4", "mri4"), where=("brain",)),
     *(
         Contender(
             f"{name}, published",

@@ -5,16 +5,15 @@ Gaussian blur. Beside the priors: the exact posteriors of ppca and of its mixtur
 (draws of the prior that ignore y, DPS, BRGM's variational samples). What takes a processor too long (`FEWER`, and the
 guided controls) is tried on some of the images, and the table says on how many.
 
-Each cell (contender, aim, instrument) is one call of `oneprior.tasks.restore` and one file in runs/bench/restoration,
-so that a broken-off benchmark goes on where it stood; the record is made of the cells. `--only NAME` restores with one
-contender; `--only table` only gathers.
+Each cell (contender, aim, instrument) is one call of `oneprior.tasks.restore` and one file that stays
+(`benchmarks.kept`), so that a broken-off benchmark goes on where it stood; the record is made of the cells.
+`--only NAME` restores with one contender; `--only table` only gathers.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import kept
 from benchmarks.harness import Figure, Options, fashion, feature_network, record
 from benchmarks.scores import of_pictures, paired, row_of, score
 from benchmarks.total_variation import restore_by_total_variation
@@ -112,7 +112,7 @@ def run(options: Options) -> None:
 
 def folder(options: Options) -> Path:
     """Where the cells are kept."""
-    return options.runs / ("bench-quick" if options.quick else "bench") / "restoration"
+    return kept.folder("restoration", options)
 
 
 def _images(options: Options) -> Tensor:
@@ -165,15 +165,15 @@ def _prior_draws(task: str, options: Options) -> None:
         return
     run = load(trained(DEEP["diffusion"], options))
     n = len(_images(options))
-    start, kept = time.perf_counter(), folder(options) / "prior-draws.pt"
-    if kept.exists():  # they ignore the measurement: the same for all tasks
-        x = torch.load(kept, weights_only=True)
+    start, drawn = time.perf_counter(), options.runs / ("quick" if options.quick else "bench") / "prior-draws.pt"
+    if drawn.exists():  # they ignore the measurement: the same for all tasks
+        x = torch.load(drawn, weights_only=True)
     else:
         prior = run.prior()
         assert isinstance(prior, DiffusionPrior)
         x = prior.fast().sample(Rows(DRAWS * n, seed=21)).reshape(DRAWS, n, *run.event_shape).clamp(-1, 1)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(x, kept)
+        drawn.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(x, drawn)
     units = run.units
     result = Restoration(
         units.to_units(x),
@@ -213,19 +213,14 @@ def _total_variation(task: str, options: Options) -> None:
 def _write(path: Path, figures: Mapping[str, Any], contender: Contender, task: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {"name": contender.name, "aim": contender.aim, "run": contender.run, "draws": contender.draws, "task": task}
-    path.write_text(json.dumps({**about, **figures}))
+    kept.keep(path, {**about, **figures})
     psnr_mean = torch.tensor(figures["psnr_mean"]).mean()
     print(f"{contender.key} {task}: {psnr_mean:.2f} dB, {figures['seconds']:.0f} s, {figures['method']}", flush=True)
 
 
-def _cells(options: Options) -> Iterator[dict[str, Any]]:
-    for path in sorted(folder(options).glob("*.json")):
-        yield json.loads(path.read_text())
-
-
 def gather(options: Options) -> None:
     """One record from all cells."""
-    cells = list(_cells(options))
+    cells = list(kept.every("restoration", options))
     order = {name: k for k, name in enumerate((*EXACT, "total variation", *DEEP))}
     cells.sort(key=lambda c: (list(TASKS).index(c["task"]), order.get(c["name"], 99), c["name"], _aim(c["aim"])))
     table = [
@@ -260,6 +255,7 @@ def gather(options: Options) -> None:
         n=max((len(cell["psnr_mean"]) for cell in cells), default=0),
         seeds={"noise": 11, "draws": 5},
         tasks=TASKS,
+        measured=kept.origins(cells),
         features="the 2,000-step Fashion-MNIST classifier of the other benchmarks, seen by no method",
     )
 

@@ -9,7 +9,7 @@ from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
 
 from oneprior.core import InputError
 from oneprior.inference.search.constraints import Allowed, Ball, Exclude, Linear, fixed
-from oneprior.inference.search.exact import Effort, best_points, maximise, write_program
+from oneprior.inference.search.exact import Effort, Search, maximise
 from oneprior.inference.search.local import Climb
 from oneprior.inference.search.objective import Bonus, Goal, acquisition
 from oneprior.inference.search.space import Categorical, Integer, Numeric, Space
@@ -112,14 +112,14 @@ def test_what_is_added(bonus):
 
 def test_the_best_points_one_after_another():
     model = ensemble(0)
-    found = list(itertools.islice(best_points(model, SPACE, effort=QUICK), 6))
+    found = list(itertools.islice(Search(model, SPACE, effort=QUICK).ranked(), 6))
     assert [best.value for best in found] == pytest.approx(np.sort(model.predict(ALL))[::-1][:6], abs=1e-5)
     assert len(np.unique([best.point for best in found], axis=0)) == 6
 
 
 def test_all_points_of_a_small_space_come_once_and_then_no_more():
     model, centre = ensemble(0), CENTRES[0]
-    found = list(best_points(model, SPACE, [*fixed(SPACE, centre, [0, 1, 2]), Allowed(3, [1])], effort=QUICK))
+    found = list(Search(model, SPACE, effort=QUICK).ranked([*fixed(SPACE, centre, [0, 1, 2]), Allowed(3, [1])]))
     assert [best.status for best in found] == ["optimal"] * CODES + ["infeasible"]
     assert found[-1].point is None
 
@@ -208,7 +208,7 @@ def test_what_cannot_be_satisfied_is_said():
 def test_the_program_can_be_written_for_another_solver(tmp_path):
     import highspy
 
-    path = write_program(tmp_path / "search.mps", ensemble(0), SPACE, [Ball(CENTRES, 2)])
+    path = Search(ensemble(0), SPACE).write(tmp_path / "search.mps", [Ball(CENTRES, 2)])
     solver = highspy.Highs()
     solver.silent()
     solver.readModel(str(path))

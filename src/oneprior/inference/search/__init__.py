@@ -1,7 +1,7 @@
 """Search: draws of a prior that are weighed, and the best point of a space for a trained ensemble, proven."""
 
 from oneprior.inference.search.constraints import Allowed, Ball, Constraint, Exclude, Linear, fixed
-from oneprior.inference.search.exact import Best, Effort, best_points, maximise, write_program
+from oneprior.inference.search.exact import Best, Effort, Search, maximise
 from oneprior.inference.search.local import Climb
 from oneprior.inference.search.objective import Bonus, Goal
 from oneprior.inference.search.resampling import Resampling
@@ -22,9 +22,8 @@ __all__ = [
     "Linear",
     "Numeric",
     "Resampling",
+    "Search",
     "Space",
-    "best_points",
     "fixed",
     "maximise",
-    "write_program",
 ]

@@ -3,6 +3,9 @@
     best = maximise(model, Space.grid(64, 256), [Ball(centre, 16)])
     best.value, best.bound, best.gap, best.status
 
+    search = Search(model, space)          # read once, asked often
+    itertools.islice(search.ranked(), 10)  # the ten best
+
 A vectorised local search (`local`) finds a good point, the mixed-integer program (`program`) begins there, and ends
 with the best one or, when its time is over, with a bound that tells how far from it one can be. The value is always
 that of the ensemble itself at the point.
@@ -91,65 +94,27 @@ def maximise(
     starts: np.ndarray | None = None,
     effort: Effort = Effort(),
 ) -> Best:
-    """The point of the highest value.
+    """The point of the highest value: `Search(model, space, ...).best(constraints, starts)`."""
+    return Search(model, space, goal=goal, bonus=bonus, effort=effort).best(constraints, starts)
+
+
+class Search:
+    """A trained ensemble over a space, read once and searched as often as one likes.
 
     Args:
         model: a trained ensemble (see `ensembles`), or several as a list: their mean is taken.
         space: of the points.
-        constraints: all of them hold.
         goal: maximise, minimise or come near to a target.
         bonus: what is added to the prediction.
-        starts: points to begin with, (n, columns), such as the best of the data.
         effort: time, gap, seed.
 
     Raises:
-        InputError: for an ensemble that is no sum of trees, or a program too large to hold.
+        InputError: for an ensemble that is no sum of trees, or a bonus that lacks what it needs.
     """
-    return next(best_points(model, space, constraints, goal=goal, bonus=bonus, starts=starts, effort=effort))
 
-
-def best_points(
-    model: Any,
-    space: Space,
-    constraints: Sequence[Constraint] = (),
-    *,
-    goal: Goal = Goal(),
-    bonus: Bonus = Bonus(),
-    starts: np.ndarray | None = None,
-    effort: Effort = Effort(),
-) -> Iterator[Best]:
-    """The best point, the best of all others, and so on, each proven; ends where no other point is allowed.
-
-    The arguments are those of `maximise`. The n-th point's bound is of all points but those before it.
-    """
-    search = _Search(model, space, goal, bonus, effort)
-    found = list(constraints)
-    while True:
-        best = search.best(found, starts)
-        yield best
-        if best.point is None:
-            return
-        found.append(Exclude(best.point))
-
-
-def write_program(
-    path: Path,
-    model: Any,
-    space: Space,
-    constraints: Sequence[Constraint] = (),
-    *,
-    goal: Goal = Goal(),
-    bonus: Bonus = Bonus(),
-) -> Path:
-    """The program that `maximise` solves, as an .mps file for any solver."""
-    search = _Search(model, space, goal, bonus, Effort())
-    return Program(search.atoms(constraints), goal, bonus).write(path)
-
-
-class _Search:
-    """What stays the same from one best point to the next."""
-
-    def __init__(self, model: Any, space: Space, goal: Goal, bonus: Bonus, effort: Effort) -> None:
+    def __init__(
+        self, model: Any, space: Space, *, goal: Goal = Goal(), bonus: Bonus = Bonus(), effort: Effort = Effort()
+    ) -> None:
         models = model if isinstance(model, (list, tuple)) else [model]
         if not models:
             raise InputError("no model to maximise")
@@ -166,12 +131,35 @@ class _Search:
                 raise ShapeError(f"the rewards of {column.name or f'column {c}'}", term.shape, "one for each code")
         self.bonus = Bonus(bonus.distance, data, bonus.spread, bonus.terms)
 
-    def atoms(self, constraints: Sequence[Constraint]) -> Atoms:
-        return merge(self.space, self.forests, constraints, self.bonus.data, self.bonus.terms)
+    def ranked(self, constraints: Sequence[Constraint] = (), starts: np.ndarray | None = None) -> Iterator[Best]:
+        """The best point, the best of all others, and so on, each proven; ends where no other point is allowed.
 
-    def best(self, constraints: Sequence[Constraint], starts: np.ndarray | None) -> Best:
+        The arguments are those of `best`. The n-th point's bound is of all points but those before it.
+        """
+        found = list(constraints)
+        while True:
+            best = self.best(found, starts)
+            yield best
+            if best.point is None:
+                return
+            found.append(Exclude(best.point))
+
+    def write(self, path: Path, constraints: Sequence[Constraint] = ()) -> Path:
+        """The program that `best` solves, as an .mps file for any solver."""
+        return Program(self._atoms(constraints), self.goal, self.bonus).write(path)
+
+    def best(self, constraints: Sequence[Constraint] = (), starts: np.ndarray | None = None) -> Best:
+        """The point of the highest value.
+
+        Args:
+            constraints: all of them hold.
+            starts: points to begin with, (n, columns), such as the best of the data.
+
+        Raises:
+            InputError: for a program too large to hold.
+        """
         start, effort = time.perf_counter(), self.effort
-        atoms = self.atoms(constraints)
+        atoms = self._atoms(constraints)
         program = Program(atoms, self.goal, self.bonus) if effort.exact else None
         begin = np.empty((0, len(self.space))) if starts is None else self.space.checked(starts)
         rng = np.random.default_rng(effort.seed)
@@ -209,6 +197,9 @@ class _Search:
         features = self.space.features(points)
         predictions = np.stack([forest.predict(features) for forest in self.forests])
         return acquisition(predictions, self.goal, self.bonus, points, self.space.coded), predictions.mean(0)
+
+    def _atoms(self, constraints: Sequence[Constraint]) -> Atoms:
+        return merge(self.space, self.forests, constraints, self.bonus.data, self.bonus.terms)
 
     def _bound(self, atoms: Atoms) -> float:
         """Without a proof: the trees one by one, the farthest that a point can lie, the widest spread."""

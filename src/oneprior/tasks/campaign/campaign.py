@@ -27,7 +27,7 @@ from oneprior.data import Dataset
 from oneprior.data.extended import Extended
 from oneprior.inference.search.trust_region import improved
 from oneprior.tasks.campaign.code_space import CodeSpace
-from oneprior.tasks.campaign.latents import Known, Latents, Proposals
+from oneprior.tasks.campaign.latents import Known, Latents, Proposal, Proposals
 from oneprior.tasks.campaign.ledger import Entry, Ledger
 from oneprior.tasks.campaign.noise_space import NoiseSpace
 from oneprior.tasks.campaign.retraining import retrain
@@ -37,33 +37,17 @@ from oneprior.training import Progress, Run, load
 _BATCH = 512
 
 
-@dataclass(frozen=True, eq=False)
-class Candidate:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Candidate(Proposal):
     """What is asked for.
 
     Args:
         id: its number, for `tell`.
         event: x, (*event_shape) in [-1, 1].
-        point: its codes, or its noise, (numbers,).
-        prediction: of the surrogate, in units of the score.
-        bound: nothing that was allowed has a higher value of what was searched for.
-        gap: bound less the value of this one.
-        status: of the search: "optimal" or "time limit".
-        distance: to the nearest event known before: codes that differ, or the length between latents.
-        log_prob: of the point under the prior of the latents, in nats.
-        likely: whether that is not below what `Settings.unlikely` allows.
     """
 
     id: int
     event: Tensor
-    point: np.ndarray
-    prediction: float
-    bound: float
-    gap: float
-    status: str
-    distance: float
-    log_prob: float
-    likely: bool
 
 
 class Campaign:
@@ -248,15 +232,12 @@ class Campaign:
             return []
         points = np.stack([one.point for one in found])
         events = self.latents.decode(points)
-        about = [
-            {name: value for name, value in vars(one).items() if name not in ("point", "seconds")} for one in found
+        kept = [
+            {**{name: value for name, value in vars(one).items() if name != "point"}, "prior": self.run.name}
+            for one in found
         ]
-        kept = [{**one, "prior": self.run.name} for one in about]
         numbers = self.ledger.add("asked", number, events.numpy(), points, kept)
-        return [
-            Candidate(id=k, event=event, point=point, **one)
-            for k, event, point, one in zip(numbers, events, points, about, strict=True)
-        ]
+        return [Candidate(id=k, event=event, **vars(one)) for k, event, one in zip(numbers, events, found, strict=True)]
 
     # Following ------------------------------------------------------------------------------------------------------
 

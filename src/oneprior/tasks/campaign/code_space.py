@@ -12,7 +12,7 @@ from torch import Tensor
 
 from oneprior.core import IncompatiblePrior
 from oneprior.inference.search.constraints import Ball, Constraint, Exclude
-from oneprior.inference.search.exact import Effort, maximise
+from oneprior.inference.search.exact import Effort, Search
 from oneprior.inference.search.objective import Bonus, nearest
 from oneprior.inference.search.space import Space
 from oneprior.inference.search.surrogate import Surrogate, fit_surrogate
@@ -76,16 +76,10 @@ class CodeSpace(Latents):
             constraints.append(Ball(known.points[order[: settings.centres]], settings.radius))
         found: list[Proposal] = []
         passed = 0
+        effort = Effort(seconds=settings.seconds, seed=settings.seed + number)
+        search = Search(surrogate.models, self.space, goal=settings.searched(), bonus=bonus, effort=effort)
         while len(found) < count:
-            best = maximise(
-                list(surrogate.models),
-                self.space,
-                constraints,
-                goal=settings.searched(),
-                bonus=bonus,
-                starts=known.points[order[:8]],
-                effort=Effort(seconds=settings.seconds, seed=settings.seed + number),
-            )
+            best = search.best(constraints, known.points[order[:8]])
             if best.point is None:
                 break
             log_prob = float(self.log_prob(best.point[None])[0])

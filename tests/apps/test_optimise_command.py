@@ -26,6 +26,9 @@ def slow(event):
     time.sleep(0.2)
     return float(event.mean())
 
+def both(event):
+    return {"ink": event.mean(), "edge": abs(event[..., 1:] - event[..., :-1]).mean()}
+
 def text(event):
     return "very happy"
 """
@@ -65,6 +68,21 @@ def test_it_goes_beyond_the_data_and_leaves_a_page(place, capsys):
     assert oneprior([*words, "--out", "ink"]) == 2  # it is there already
     assert "go on with it (--resume)" in capsys.readouterr().err
     assert oneprior([*words, "--out", "ink", "--resume"]) == 0  # and nothing is left to do
+
+
+@pytest.mark.parametrize("weights", [("", ""), (":1", ":0.5")], ids=["pareto", "weighed"])
+def test_several_objectives(place, weights):
+    words = ["optimise", "run", "--score", "scores:both", *QUICK, "--retrain-every", "0"]
+    words += [f"--objective=ink=maximise{weights[0]}", f"--objective=edge=minimise{weights[1]}"]
+    out = "both" + str(len(weights[0]))
+    assert oneprior([*words, "--out", out]) == 0
+    told = json.loads((place / out / "result.json").read_text())["figures"]
+    assert len(told["best"]) == 2
+    assert told["failed"] == 0
+    page = (place / out / "report.html").read_text()
+    assert "maximise ink" in page
+    assert ("nothing known dominates" in page) == (not weights[0])
+    assert oneprior([*words[:-2], "--out", out, "--resume"]) == 0  # the campaign knows its objectives
 
 
 def test_a_command_scores_a_picture(place):
@@ -148,11 +166,26 @@ def test_killed_it_goes_on_without_losing_or_repeating_a_score(place):
         (["--score", "scores:text"], "the score is no number: 'very happy'"),
         (["--score", "scores:nobody"], "no function 'nobody'"),
         (["--score", "scores:ink", "--minimise", "--target", "3"], "exclude each other"),
+        (["--score", "scores:both", "--objective", "ink"], "NAME=maximise, NAME=minimise or NAME=NUMBER"),
+        (["--score", "scores:both", "--objective", "ink=maximise:1", "--objective", "edge=3"], "weigh all, or none"),
+        (["--score", "scores:both", "--objective", "ink=maximise", "--objective", "sky=3"], "the score has no sky"),
         (["--score", "scores:ink", "--budget", "0"], "at least 1"),
         (["--score", "scores:ink", "--initial", "9"], "scored points are too few"),
         (["--score", "scores:ink", "--resume"], "holds no campaign"),
     ],
-    ids=["no score", "no scores", "text", "no function", "two goals", "no budget", "few", "nothing to resume"],
+    ids=[
+        "no score",
+        "no scores",
+        "text",
+        "no function",
+        "two goals",
+        "no goal",
+        "some weights",
+        "no such score",
+        "no budget",
+        "few",
+        "nothing to resume",
+    ],
 )
 def test_a_mistake_is_one_line(words, said, capsys, tmp_path):
     assert oneprior(["optimise", "run", *QUICK, *words, "--out", str(tmp_path / "out")]) == 2

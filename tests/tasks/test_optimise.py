@@ -8,6 +8,7 @@ from oneprior.core import InputError
 from oneprior.data import digits
 from oneprior.inference.search.surrogate import Trees
 from oneprior.tasks.campaign.campaign import Campaign
+from oneprior.tasks.campaign.objectives import Objective, Objectives
 from oneprior.tasks.campaign.scores import Evaluator
 from oneprior.tasks.campaign.settings import Settings
 from oneprior.tasks.optimise import optimise, score_data
@@ -77,7 +78,9 @@ def test_what_was_asked_before_a_break_is_scored_first_and_the_budget_is_of_all(
 
 def test_failures_are_told_and_not_asked_for_again(run, tmp_path):
     data = digits()
-    settings = Settings(goal="minimise", trees=SETTINGS.trees, unlikely=None, retrain_every=0)
+    settings = Settings(
+        objectives=Objectives((Objective(goal="minimise"),)), trees=SETTINGS.trees, unlikely=None, retrain_every=0
+    )
     campaign = Campaign.begin(tmp_path / "dark", run, data, settings)
     with Evaluator(fails_when_dark, workers=1) as evaluate:
         list(score_data(campaign, evaluate, range(400)))

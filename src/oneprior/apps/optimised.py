@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,13 +53,12 @@ def line(campaign: Campaign) -> str:
     last = max(entry.round for entry in told)
     about = next(one for one in campaign.ledger.rounds() if one["round"] == last)
     own = [entry for entry in told if entry.round == last]
-    best, off = campaign.best(), _off(own)
-    reached = campaign.settings.best_of(entry.score for entry in own)
+    best, off = campaign.best(), _off(campaign, own)
     words = [
         f"round {last:3}",
         f"{len(told)} told",
-        f"best {best.score:.4g}" if best is not None else "",
-        "all failed" if math.isnan(reached) else f"this round {reached:.4g}",
+        f"best {_words(best)}" if best is not None else "",
+        f"this round {_words(reached)}" if (reached := _best_of(campaign, own)) else "all failed",
         "" if math.isnan(off) else f"predicted within {off:.3g}",
         f"R2 {about['r2']:.2f}, {about['trees']} trees" if about["trees"] else f"R2 {about['r2']:.2f}",
         f"gap {max((search['gap'] for search in about['searches']), default=0.0):.2g}",
@@ -69,10 +69,10 @@ def line(campaign: Campaign) -> str:
 def figures(campaign: Campaign) -> dict[str, Any]:
     """What `result.json` keeps."""
     best, told = campaign.best(), campaign.told()
-    known = campaign.ledger.data_scores()[1]
+    of_data = _best_of(campaign, campaign.ledger.entries(state="scored", origin="data"))
     return {
-        "best": None if best is None else best.score,
-        "best of the data": campaign.settings.best_of(known),
+        "best": None if best is None else _plain(best),
+        "best of the data": None if of_data is None else _plain(of_data),
         "told": len(told),
         "failed": sum(entry.state == "failed" for entry in told),
         "rounds": campaign.rounds,
@@ -80,22 +80,15 @@ def figures(campaign: Campaign) -> dict[str, Any]:
     }
 
 
-def ranked(campaign: Campaign) -> list[Entry]:
-    """Scored candidates, the best first."""
-    made = [entry for entry in campaign.told() if entry.state == "scored"]
-    merit = campaign.settings.merit(np.array([entry.score for entry in made], dtype=np.float64))
-    return [made[k] for k in np.argsort(-merit, kind="stable")]
-
-
 def write_grid(campaign: Campaign, path: Path) -> Path:
     """The best candidates so far as one picture."""
-    best = ranked(campaign)[: _SHOWN * 2]
+    best = _made(campaign)[: _SHOWN * 2]
     return grid(_events(best), columns=_SHOWN).save(path) if best else path
 
 
 def write_pictures(campaign: Campaign, folder: Path) -> list[Path]:
     """The best candidates as files of the user's own kind."""
-    best = ranked(campaign)[: _SHOWN * 2]
+    best = _made(campaign)[: _SHOWN * 2]
     if not best:
         return []
     names = [f"{place:02}-candidate-{entry.id}" for place, entry in enumerate(best, 1)]
@@ -105,26 +98,15 @@ def write_pictures(campaign: Campaign, folder: Path) -> list[Path]:
 
 def write_page(campaign: Campaign, path: Path, seed: int) -> Path:
     """report.html."""
-    rounds, told = campaign.ledger.rounds(), campaign.told()
-    known = campaign.ledger.data_scores()[1]
-    best, made = campaign.best(), ranked(campaign)
-    record = campaign.settings.best_of(known)
-    beyond = sum(
-        campaign.settings.merit(np.array([e.score for e in made], dtype=np.float64))
-        > campaign.settings.merit(np.array(record))
-    )
+    rounds, told, made = campaign.ledger.rounds(), campaign.told(), _made(campaign)
+    known = campaign.ledger.entries(state="scored", origin="data")
     gaps = [search["gap"] for one in rounds for search in one["searches"]]
     proven = sum(search["status"] == "optimal" for one in rounds for search in one["searches"])
-    cards = [
-        ((best is not None and number(best.score or 0.0)) or "–", "the best score"),
-        (number(record) or "–", f"the best of {len(known)} scored events of the data"),
-        (f"{beyond} of {len(made)}", "scored candidates are better than all of these"),
-        (f"{proven} of {len(gaps)}", "searches were proven optimal"),
-    ]
+    cards = [*_reached(campaign, known, made), (f"{proven} of {len(gaps)}", "searches were proven optimal")]
     sections: list[report.Section] = [report.Cards(cards)]
     if made:
         sections += _pictures(campaign, made)
-        sections += _curves(campaign, told, rounds, known)
+        sections += _curves(campaign, told, known) if len(campaign.objectives.each) == 1 else _clouds(campaign, known)
     sections += [report.Heading("Every round"), _rounds(campaign, rounds)]
     if failed := [entry for entry in told if entry.state == "failed"]:
         sections.append(
@@ -134,18 +116,68 @@ def write_page(campaign: Campaign, path: Path, seed: int) -> Path:
                 f"{len(failed)} failed.",
             )
         )
-    lead = f"{len(made)} candidates scored in {len(rounds)} rounds; the goal: {campaign.settings.goal}."
+    lead = f"{len(made)} candidates scored in {len(rounds)} rounds; the goal: {campaign.objectives.said}."
     seconds = sum(search["seconds"] for one in rounds for search in one["searches"])
     return report.Report("Beyond the data", sections, lead, foot(seed, seconds)).write(path)
 
 
-def _off(entries: Sequence[Entry]) -> float:
-    """By how much scores were mispredicted, on average; NaN where none was predicted."""
-    off = [abs(e.score - e.about["prediction"]) for e in entries if e.score is not None and "prediction" in e.about]
-    return float(np.mean(off)) if off else math.nan
+def _reached(campaign: Campaign, known: Sequence[Entry], made: Sequence[Entry]) -> list[tuple[str, str]]:
+    """The best of all and of the data, or how much of the front is new."""
+    if campaign.objectives.pareto:
+        front = _front(campaign)
+        new = sum(entry.origin != "data" for entry in front)
+        return [(f"{new} of {len(front)}", "events that nothing known dominates are candidates")]
+    best, record = campaign.best(), _best_of(campaign, known)
+    cards = [("–" if best is None else _words(best), "the best score")]
+    if record is None:
+        return cards
+    level = campaign.objectives.overall(campaign.scores_of([record]))
+    beyond = int((campaign.objectives.overall(campaign.scores_of(made)) > level).sum())
+    cards.append((_words(record), f"the best of {len(known)} scored events of the data"))
+    return [*cards, (f"{beyond} of {len(made)}", "scored candidates are better than all of these")]
 
 
-def _events(entries: list[Entry]) -> Tensor:
+def _made(campaign: Campaign) -> list[Entry]:
+    """Scored candidates and what was told beside them, the best first."""
+    return [entry for entry in campaign.ranked() if entry.origin != "data"]
+
+
+def _front(campaign: Campaign) -> list[Entry]:
+    """What nothing known dominates."""
+    every = campaign.ranked()
+    return [
+        entry
+        for entry, value in zip(every, campaign.objectives.overall(campaign.scores_of(every)), strict=True)
+        if not value
+    ]
+
+
+def _best_of(campaign: Campaign, entries: Sequence[Entry]) -> Entry | None:
+    scored = [entry for entry in entries if entry.scores is not None]
+    return scored[int(campaign.objectives.overall(campaign.scores_of(scored)).argmax())] if scored else None
+
+
+def _words(entry: Entry) -> str:
+    return ", ".join(number(score) or "–" for score in entry.scores or ())
+
+
+def _plain(entry: Entry) -> float | list[float]:
+    """As `result.json` has it."""
+    scores = list(entry.scores or ())
+    return scores[0] if len(scores) == 1 else scores
+
+
+def _off(campaign: Campaign, entries: Sequence[Entry]) -> float:
+    """By how much what was predicted differs from what came, on average; NaN where it is not known."""
+    own = [entry for entry in entries if entry.scores is not None and "prediction" in entry.about]
+    if campaign.objectives.pareto or not own:  # a round's own weighing is over with the round
+        return math.nan
+    scores = campaign.scores_of(own)
+    reached = scores[:, 0] if scores.shape[1] == 1 else campaign.objectives.overall(scores)
+    return float(np.abs(reached - [entry.about["prediction"] for entry in own]).mean())
+
+
+def _events(entries: Sequence[Entry]) -> Tensor:
     return torch.from_numpy(np.stack([entry.event for entry in entries if entry.event is not None]))
 
 
@@ -162,8 +194,7 @@ def _pictures(campaign: Campaign, made: list[Entry]) -> list[report.Section]:
     rows.append(
         (f"best of rounds {', '.join(map(str, some))}", grid(_events([by_round[r] for r in some]), columns=_SHOWN))
     )
-    scores = ", ".join(number(entry.score or 0.0) or "–" for entry in best)
-    return [report.Heading("The best"), report.Strips(rows, f"Scores of the best: {scores}.")]
+    return [report.Heading("The best"), report.Strips(rows, f"Scores of the best: {'; '.join(map(_words, best))}.")]
 
 
 def _nearest(campaign: Campaign, x: Tensor) -> Tensor:
@@ -177,27 +208,37 @@ def _nearest(campaign: Campaign, x: Tensor) -> Tensor:
     return campaign.data.batch(nearest).x
 
 
-def _curves(
-    campaign: Campaign, told: list[Entry], rounds: list[dict[str, Any]], known: np.ndarray
-) -> list[report.Section]:
+def _curves(campaign: Campaign, told: Sequence[Entry], known: Sequence[Entry]) -> list[report.Section]:
     """Scores as they came, what was predicted of them, and how they lie against those of the data."""
-    own = [(k + 1.0, entry) for k, entry in enumerate(told) if entry.score is not None]
-    place, scores = [k for k, _ in own], np.array([entry.score for _, entry in own], dtype=np.float64)
-    merit = campaign.settings.merit(scores)
+    own = [(k + 1.0, entry) for k, entry in enumerate(told) if entry.scores is not None]
+    place, found = [k for k, _ in own], campaign.scores_of([entry for _, entry in own])
+    scores, merit = found[:, 0], campaign.objectives.overall(found)
     so_far = scores[[int(merit[: k + 1].argmax()) for k in range(len(merit))]]
     predicted = [(k, entry.about["prediction"]) for k, entry in own if "prediction" in entry.about]
     lines = [("score", place, scores.tolist()), ("best so far", place, so_far.tolist())]
     lines.append(("predicted", [k for k, _ in predicted], [value for _, value in predicted]))
-    level = campaign.settings.best_of(known) if len(known) else None
+    record = _best_of(campaign, known)
     shown = [
         report.Picture(
-            plots.curves(lines, "candidate", "score", level=level),
+            plots.curves(lines, "candidate", "score", level=None if record is None else record.score),
             "Dashed: the best of the data. Where predictions stay above the scores, the search exploits its model.",
         )
     ]
     if len(known) > 1:
-        sets = [("data", known.tolist()), ("candidates", scores.tolist())]
+        sets = [("data", campaign.scores_of(known)[:, 0].tolist()), ("candidates", scores.tolist())]
         shown.append(report.Picture(plots.overlaid(sets, "score"), "Scores of the data and of the candidates."))
+    return [report.Heading("The scores"), report.Gallery(shown)]
+
+
+def _clouds(campaign: Campaign, known: Sequence[Entry]) -> list[report.Section]:
+    """Each two objectives against each other: data, candidates, and what nothing known dominates."""
+    names = campaign.objectives.names
+    sets = [("data", known), ("candidates", _made(campaign))]
+    sets += [("dominated by nothing", _front(campaign))] if campaign.objectives.pareto else []
+    shown = []
+    for a, b in itertools.islice(itertools.combinations(range(len(names)), 2), _SHOWN):
+        clouds = [(label, [(float(s[a]), float(s[b])) for s in campaign.scores_of(own)]) for label, own in sets]
+        shown.append(report.Picture(plots.scatter(clouds, names[a], names[b]), f"{names[a]} and {names[b]}."))
     return [report.Heading("The scores"), report.Gallery(shown)]
 
 
@@ -211,8 +252,8 @@ def _rounds(campaign: Campaign, rounds: list[dict[str, Any]]) -> report.Table:
             [
                 str(one["round"]),
                 Path(one["run"]).name,
-                number(campaign.settings.best_of(entry.score for entry in own)),
-                number(_off(own)),
+                _words(reached) if (reached := _best_of(campaign, own)) else "–",
+                number(_off(campaign, own)),
                 f"{one['r2']:.2f}",
                 str(one["trees"]),
                 number(max((search["gap"] for search in searches), default=np.nan)),

@@ -70,6 +70,20 @@ def overlaid(sets: Sequence[tuple[str, Sequence[float]]], across: str, *, title:
     return encoded(figure)
 
 
+def scatter(
+    sets: Sequence[tuple[str, Sequence[tuple[float, float]]]], across: str, up: str, *, title: str = ""
+) -> Picture:
+    """Clouds of points over one another, the last on top; (label, (x, y) of each point)."""
+    figure, axes = sheet(4.2, 3.4, title)
+    for k, ((label, places), colour) in enumerate(zip(sets, [GREY, *_colours(len(sets))], strict=False)):
+        x, y = ([place[axis] for place in places] for axis in (0, 1))
+        axes.scatter(x, y, s=8 if k == 0 else 18, color=colour, alpha=0.35 if k == 0 else 0.9, label=label)
+    axes.set_xlabel(across, color=GREY)
+    axes.set_ylabel(up, color=GREY, fontsize=9)
+    _legend(axes, [label for label, _ in sets])
+    return encoded(figure)
+
+
 def points(
     rows: Sequence[tuple[str, float, float]], across: str, *, title: str = "", level: float | None = None
 ) -> Picture:

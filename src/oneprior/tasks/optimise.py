@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 
 from oneprior.core import InputError
@@ -60,10 +59,10 @@ def score_data(campaign: Campaign, evaluator: Evaluator, rows: Sequence[int]) ->
         some = left[start : start + _ROWS]
         x = campaign.run.to_units(campaign.data.batch(torch.tensor(some)).x).numpy()
         found = dict(evaluator(dict(zip(some, x, strict=True))))
-        failed = [outcome.note for outcome in found.values() if np.isnan(outcome.score)]
+        failed = [outcome.note for outcome in found.values() if outcome.failed]
         if len(failed) == len(some) and start == 0:  # the score itself is broken: nothing of it is kept
             raise InputError(f"the score fails for each of the first {len(some)} events of the data: {failed[0]}")
-        campaign.score_data(some, [found[row].score for row in some])
+        campaign.score_data(some, [found[row].scores for row in some])
         done = min(1.0, (start + len(some)) / len(left))
         yield State("data", done, f"{start + len(some)} of {len(left)} events of the data scored")
 
@@ -91,13 +90,19 @@ def optimise(campaign: Campaign, evaluator: Evaluator, *, budget: int, batch: in
         if not candidates:
             yield State("done", told / budget, "no other candidate is allowed")
             return
-        best = max(candidates, key=lambda one: campaign.settings.merit(np.array([one.prediction]))[0])
-        said = f"round {campaign.rounds}: {len(candidates)} asked, {best.prediction:.4g} predicted"
+        said = (
+            f"round {campaign.rounds}: {len(candidates)} asked, {candidates[0].prediction:.4g} predicted of the first"
+        )
         yield State("asked", told / budget, said, candidates)
         yield from _scored(campaign, evaluator, campaign.open(), budget)
     best = campaign.best()
-    said = "nothing could be scored" if best is None else f"the best has {best.score:.4g}"
+    said = "nothing could be scored" if best is None or best.scores is None else f"the best has {words(best.scores)}"
     yield State("done", 1.0, said)
+
+
+def words(scores: Sequence[float]) -> str:
+    """Scores to be read."""
+    return ", ".join(f"{score:.4g}" for score in scores)
 
 
 def _told(campaign: Campaign) -> int:
@@ -112,6 +117,6 @@ def _scored(campaign: Campaign, evaluator: Evaluator, entries: Sequence[Entry], 
         if entry.event is not None
     }
     for number, outcome in evaluator(events):
-        campaign.tell(number, outcome.score, outcome.note)
-        said = outcome.note or f"candidate {number} has {outcome.score:.4g}"
+        campaign.tell(number, outcome.scores, outcome.note)
+        said = outcome.note or f"candidate {number} has {words(outcome.scores)}"
         yield State("told", min(1.0, _told(campaign) / budget), said, number=number, outcome=outcome)

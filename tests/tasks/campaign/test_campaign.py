@@ -13,6 +13,7 @@ from oneprior.data import array_dataset, digits
 from oneprior.inference.search.surrogate import Trees
 from oneprior.tasks.campaign.campaign import Campaign
 from oneprior.tasks.campaign.ledger import Ledger
+from oneprior.tasks.campaign.objectives import Objective, Objectives
 from oneprior.tasks.campaign.settings import Settings
 from oneprior.training import train
 
@@ -90,7 +91,9 @@ def test_minimum_and_target_are_searched_for_too(run, tmp_path):
     scores = [ink(data.batch(torch.tensor([row])).x) for row in range(400)]
     target = float(np.mean(scores))
     for goal in ("minimise", "maximise", target):
-        settings = Settings(goal=goal, trees=QUICK.trees, best=200, others=200, unlikely=None)
+        settings = Settings(
+            objectives=Objectives((Objective(goal=goal),)), trees=QUICK.trees, best=200, others=200, unlikely=None
+        )
         found = Campaign.begin(tmp_path / str(goal), run, data, settings)
         found.score_data(range(400), scores)
         predicted[goal] = found.ask(1)[0].prediction
@@ -211,7 +214,7 @@ def test_what_makes_no_sense_is_refused(campaign, run, tmp_path):
     with pytest.raises(InputError, match="began with 1797 events"):
         Campaign.resume(campaign.folder, array_dataset(np.eye(8, dtype=np.float32)[None, None]))
     with pytest.raises(InputError, match="'maximise', 'minimise'"):
-        Settings(goal="more")
+        Objective(goal="more")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "campaign.sqlite").write_text("not a data base, but long enough to look like one" * 9)
     with pytest.raises(BadRunError, match="cannot be read as a campaign"):

@@ -49,7 +49,7 @@ def written(event: np.ndarray, folder: Path) -> Path:
 
 def test_a_number_of_any_kind_is_a_score():
     for value in (2, 2.0, np.float32(2), np.array([[2.0]]), True + 1):
-        assert scored(lambda event, value=value: value, EVENT).score == 2.0
+        assert scored(lambda event, value=value: value, EVENT).scores == (2.0,)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,28 @@ def test_a_number_of_any_kind_is_a_score():
 )
 def test_what_is_no_number_fails_in_words(value, said):
     outcome = scored(lambda event: value, EVENT)
-    assert math.isnan(outcome.score)
+    assert math.isnan(outcome.scores[0])
+    assert said in outcome.note
+
+
+@pytest.mark.parametrize(
+    "value",
+    [(2, 3.0), [2, 3], np.array([2, 3]), {"depth": 3, "width": 2, "else": "x"}],
+    ids=["tuple", "list", "array", "names"],
+)
+def test_several_scores_come_in_order_or_by_name(value):
+    assert scored(lambda event: value, EVENT, names=("width", "depth")).scores == (2.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(2, "no 2 numbers (width, depth)"), ({"width": 1}, "has no depth: it has width"), ((1, math.nan), "depth is nan")],
+    ids=["one", "missing", "nan"],
+)
+def test_too_few_scores_fail_in_words(value, said):
+    outcome = scored(lambda event: value, EVENT, names=("width", "depth"))
+    assert outcome.failed
+    assert len(outcome.scores) == 2
     assert said in outcome.note
 
 
@@ -71,7 +92,7 @@ def test_what_hangs_is_stopped():
     outcome = scored(hangs, EVENT + 9, seconds=0.3)
     assert outcome.note == "no score within 0.3 s"
     assert outcome.seconds < 5
-    assert scored(hangs, EVENT, seconds=5).score == 3.0
+    assert scored(hangs, EVENT, seconds=5).scores == (3.0,)
 
 
 def test_what_hangs_in_another_thread_is_stopped_between_its_steps():
@@ -86,16 +107,18 @@ def test_what_hangs_in_another_thread_is_stopped_between_its_steps():
 def test_a_function_is_told_by_name(tmp_path, monkeypatch):
     (tmp_path / "organ.py").write_text("def size(event):\n    return event.sum()\n")
     monkeypatch.chdir(tmp_path)
-    assert scored(FunctionScore("organ:size"), EVENT).score == 48
+    assert scored(FunctionScore("organ:size"), EVENT).scores == (48,)
     with pytest.raises(InputError, match="no function 'weight'"):
         FunctionScore("organ:weight")
 
 
 def test_a_command_reads_a_file_and_prints_a_number():
     words = f"{sys.executable} -c 'import sys; print(1, float(open(sys.argv[1]).read().split()[0]) * -2e0)'"
-    assert scored(CommandScore(words, written), EVENT).score == -6
+    assert scored(CommandScore(words, written), EVENT).scores == (-6,)
+    assert scored(CommandScore(words, written, count=2), EVENT, names=("a", "b")).scores == (1, -6)
+    assert "fewer than 3 numbers" in scored(CommandScore(words, written, count=3), EVENT, names=("a", "b", "c")).note
     braces = f"{sys.executable} -c 'import sys; print(sys.argv[1].count(sys.argv[2]))' {{}} event"
-    assert scored(CommandScore(braces, written), EVENT).score == 1
+    assert scored(CommandScore(braces, written), EVENT).scores == (1,)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +132,7 @@ def test_a_command_reads_a_file_and_prints_a_number():
 )
 def test_a_command_that_prints_no_number_fails_in_words(program, said):
     outcome = scored(CommandScore(f'{sys.executable} -c "{program}"', written), EVENT)
-    assert math.isnan(outcome.score)
+    assert math.isnan(outcome.scores[0])
     assert said in outcome.note
 
 
@@ -121,12 +144,12 @@ def test_processes_score_and_what_hangs_or_kills_its_process_is_alone_in_failing
     events = {k: EVENT + k for k in (0, 1, 8, 2)}
     with Evaluator(dies, workers=2) as evaluate:
         found = dict(evaluate(events))
-    assert {k: outcome.score for k, outcome in found.items() if k != 8} == {0: 3, 1: 4, 2: 5}
+    assert {k: outcome.scores[0] for k, outcome in found.items() if k != 8} == {0: 3, 1: 4, 2: 5}
     assert found[8].note == "its process died, twice"
     with Evaluator(hangs, workers=2, seconds=1.0) as evaluate:
         found = dict(evaluate(events))
     assert found[8].note == "no score within 1 s"
-    assert found[2].score == 5
+    assert found[2].scores == (5,)
 
 
 def test_a_score_that_cannot_be_sent_fails_in_words():
@@ -143,7 +166,7 @@ def test_a_dask_cluster_scores_though_a_worker_is_killed():
             for number, outcome in evaluate({k: EVENT + k for k in range(8)}):
                 if not found:
                     os.kill(victim, signal.SIGKILL)
-                found[number] = outcome.score
+                found[number] = outcome.scores[0]
         assert found == {k: 3.0 + k for k in range(8)}
     finally:
         client = make()._client

@@ -16,6 +16,7 @@ from oneprior.apps.record import check_place
 if TYPE_CHECKING:
     from oneprior.data import Dataset
     from oneprior.tasks.campaign.campaign import Campaign
+    from oneprior.tasks.campaign.objectives import Objective, Objectives
     from oneprior.tasks.campaign.scores import Evaluator, Score
     from oneprior.tasks.campaign.settings import Settings
     from oneprior.tasks.optimise import State
@@ -73,6 +74,8 @@ class Optimise(Command):
         maximise: look for the highest score, which is the rule.
         minimise: look for the lowest score.
         target: look for this score.
+        objective: of several scores, each: NAME=maximise, NAME=minimise or NAME=NUMBER; may be repeated. With a weight
+            of each (NAME=maximise:2) their weighed sum is sought, without weights their Pareto front.
         retrain_every: candidates between two trainings of the prior; 0 to leave it as it is.
         rank_k: how evenly events count in training: 0.001 for the best thousandth above all, inf for all alike.
         retrain_share: share of the events that a training sees, after the first.
@@ -96,6 +99,7 @@ class Optimise(Command):
     maximise: bool = False
     minimise: bool = False
     target: float | None = None
+    objective: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     retrain_every: int = 5
     rank_k: float = 1e-3
     retrain_share: float = 0.1
@@ -104,7 +108,7 @@ class Optimise(Command):
     search: Search = Search()
 
     def execute(self) -> Outcome:
-        goal = self._goal()
+        objectives = self._objectives()
         if sum((self.score is not None, self.score_command is not None, self.by_hand)) != 1:
             raise Mistake("give one of --score module:function, --score-command '...' and --by-hand")
         if self.by_hand and self.scores is None and not self.resume:
@@ -115,26 +119,33 @@ class Optimise(Command):
             check_place(self.out, self)
             if (self.out / "campaign.sqlite").exists():
                 raise Mistake(f"{self.out} holds a campaign; go on with it (--resume), or give another --out")
-        return self._carried_out(goal)
+        return self._carried_out(objectives)
 
-    def _goal(self) -> str | float:
-        if sum((self.maximise, self.minimise, self.target is not None)) > 1:
-            raise Mistake("--maximise, --minimise and --target exclude each other")
-        return self.target if self.target is not None else "minimise" if self.minimise else "maximise"
+    def _objectives(self) -> Objectives:
+        from oneprior.tasks.campaign.objectives import Objective, Objectives
 
-    def _carried_out(self, goal: str | float) -> Outcome:
+        if sum((self.maximise, self.minimise, self.target is not None, bool(self.objective))) > 1:
+            raise Mistake("--maximise, --minimise, --target and --objective exclude each other")
+        if self.objective:
+            return Objectives(tuple(_objective(words) for words in self.objective))
+        goal = self.target if self.target is not None else "minimise" if self.minimise else "maximise"
+        return Objectives((Objective(goal=goal),))
+
+    def _carried_out(self, objectives: Objectives) -> Outcome:
         from oneprior.tasks.campaign.campaign import Campaign
         from oneprior.tasks.campaign.ratings import data_scores
         from oneprior.training import load
 
         run = load(self.run, device=self.common.torch_device())
         data = self._data(run)
-        score = None if self.by_hand else self._score(run)
-        known = None if self.scores is None or self.resume else data_scores(self.scores, data)
-        if self.resume:
-            campaign = Campaign.resume(self.out, data)
+        before = Campaign.resume(self.out, data) if self.resume else None
+        objectives = objectives if before is None else before.objectives
+        score = None if self.by_hand else self._score(run, len(objectives.each))
+        known = None if self.scores is None or before else data_scores(self.scores, data, objectives.names)
+        if before is not None:
+            campaign = before
         else:
-            campaign = Campaign.begin(self.out, run, data, self._settings(goal))
+            campaign = Campaign.begin(self.out, run, data, self._settings(objectives))
             if known is not None:
                 campaign.score_data(*known)
         said = self._by_hand(campaign) if score is None else self._by_score(campaign, score)
@@ -153,7 +164,10 @@ class Optimise(Command):
         last = len(campaign.data) - 1
         rows = sorted({round(k * last / max(1, self.initial - 1)) for k in range(self.initial)})
         cluster = None if self.dask is None else on_dask(self.dask, self.workers)
-        with Evaluator(score, executor=cluster, workers=self.workers, seconds=self.score_time) as evaluator:
+        names = campaign.objectives.names
+        with Evaluator(
+            score, executor=cluster, workers=self.workers, seconds=self.score_time, names=names
+        ) as evaluator:
             states = self._states(campaign, evaluator, [] if self.scores is not None else rows)
             try:
                 return screen.track(states, "optimise", lambda s: s.done, lambda s: s.said).said
@@ -198,22 +212,22 @@ class Optimise(Command):
             raise Mistake(f"the data that {run.name} was trained on are gone: give events to begin with, --data")
         return data
 
-    def _score(self, run: Run) -> Score:
+    def _score(self, run: Run, count: int) -> Score:
         from oneprior.apps.optimised import PictureOf
         from oneprior.tasks.campaign.scores import CommandScore, FunctionScore
 
         if self.score is not None:
             return FunctionScore(self.score)
         assert self.score_command is not None
-        return CommandScore(self.score_command, PictureOf(run.units, run.geometry))
+        return CommandScore(self.score_command, PictureOf(run.units, run.geometry), count)
 
-    def _settings(self, goal: str | float) -> Settings:
+    def _settings(self, objectives: Objectives) -> Settings:
         from oneprior.inference.search.surrogate import Trees
         from oneprior.tasks.campaign.settings import Settings
 
         search = self.search
         return Settings(
-            goal=goal,
+            objectives=objectives,
             trees=Trees(most=search.trees, depth=search.depth, least=search.leaf),
             radius=search.radius,
             apart=search.apart,
@@ -226,3 +240,17 @@ class Optimise(Command):
             share=self.retrain_share,
             seed=self.common.seed,
         )
+
+
+def _objective(words: str) -> Objective:
+    """NAME=maximise|minimise|NUMBER[:WEIGHT]."""
+    from oneprior.tasks.campaign.objectives import Objective
+
+    name, _, told = words.partition("=")
+    goal, _, weight = told.partition(":")
+    try:
+        wanted = goal if goal in ("maximise", "minimise") else float(goal)
+        share = float(weight) if weight else None
+    except ValueError:
+        raise Mistake(f"--objective {words}: needed NAME=maximise, NAME=minimise or NAME=NUMBER, and :WEIGHT") from None
+    return Objective(name, wanted, share)

@@ -13,10 +13,11 @@ everything is encoded anew. All that is needed to go on is on the disk after eve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -25,11 +26,11 @@ from torch import Tensor
 from oneprior.core import InputError, ShapeError, replacing
 from oneprior.data import Dataset
 from oneprior.data.extended import Extended
-from oneprior.inference.search.trust_region import improved
 from oneprior.tasks.campaign.code_space import CodeSpace
 from oneprior.tasks.campaign.latents import Known, Latents, Proposal, Proposals
 from oneprior.tasks.campaign.ledger import Entry, Ledger
 from oneprior.tasks.campaign.noise_space import NoiseSpace
+from oneprior.tasks.campaign.objectives import Objectives
 from oneprior.tasks.campaign.retraining import retrain
 from oneprior.tasks.campaign.settings import Settings
 from oneprior.training import Progress, Run, load
@@ -108,32 +109,49 @@ class Campaign:
 
     # What is known --------------------------------------------------------------------------------------------------
 
-    def score_data(self, rows: Sequence[int] | np.ndarray, scores: Sequence[float] | np.ndarray) -> None:
-        """Scores of events of the data, by their rows; those that are not finite count as failed."""
+    def score_data(self, rows: Sequence[int] | np.ndarray, scores: Sequence[Any] | np.ndarray) -> None:
+        """Scores of events of the data, by their rows; with one that is not finite an event counts as failed.
+
+        Args:
+            rows: (n,).
+            scores: (n,), or (n, objectives).
+        """
         rows, scores = np.asarray(rows), np.asarray(scores, dtype=np.float64)
-        if rows.shape != scores.shape or rows.ndim != 1:
-            raise ShapeError("rows and their scores", rows.shape, scores.shape)
+        scores = scores[:, None] if scores.ndim == 1 else scores
+        if rows.ndim != 1 or scores.shape != (len(rows), len(self.objectives.each)):
+            needed = f"({len(rows)}, {len(self.objectives.each)})"
+            raise ShapeError(f"the scores of {len(rows)} rows", scores.shape, needed, "One of each objective.")
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self.data)):
             raise InputError(f"rows {rows.min()} .. {rows.max()} were scored, of data of {len(self.data)}")
         self.ledger.add_data(rows.tolist(), scores.tolist())
 
-    def tell(self, number: int, score: float, note: str = "") -> None:
-        """The score of a candidate, by its number; NaN for one that failed. What is told again replaces it."""
-        self.ledger.score(number, float(score), note)
+    def tell(self, number: int, score: float | Sequence[float], note: str = "") -> None:
+        """The score of a candidate, by its number, or one of each objective; NaN for one that failed. What is told
+        again replaces it."""
+        self.ledger.score(number, self._one_each(score), note)
 
-    def tell_event(self, event: Tensor, score: float, note: str = "") -> int:
+    def tell_event(self, event: Tensor, score: float | Sequence[float], note: str = "") -> int:
         """The score of an event that nobody asked for; its number.
 
         Args:
             event: x, (*event_shape) in [-1, 1].
-            score: NaN where it failed.
+            score: or one of each objective; NaN where it failed.
             note: why.
         """
         if event.shape != self.run.event_shape:
             raise ShapeError("an event that is told", tuple(event.shape), tuple(self.run.event_shape))
+        scores = self._one_each(score)
         (number,) = self.ledger.add("told", self.rounds, event[None].cpu().numpy())
-        self.ledger.score(number, float(score), note)
+        self.ledger.score(number, scores, note)
         return number
+
+    def _one_each(self, score: float | Sequence[float]) -> list[float]:
+        found, names = np.atleast_1d(np.asarray(score, dtype=np.float64)), self.objectives.names
+        if np.isnan(found).all():
+            return [math.nan] * len(names)
+        if found.shape != (len(names),):
+            raise ShapeError("what is told", found.shape, f"({len(names)},)", f"One score of each: {', '.join(names)}.")
+        return found.tolist()
 
     @property
     def rounds(self) -> int:
@@ -148,13 +166,30 @@ class Campaign:
         """Candidates and events that were told, in order."""
         return [entry for entry in self.ledger.entries() if entry.origin != "data" and entry.state != "open"]
 
+    @property
+    def objectives(self) -> Objectives:
+        """What it is after."""
+        return self.settings.objectives
+
+    def ranked(self) -> list[Entry]:
+        """What was scored, of the data and of the campaign, the best first; of a Pareto choice those first that the
+        fewest dominate."""
+        scored = self.ledger.entries(state="scored")
+        order = np.argsort(-self.objectives.overall(self.scores_of(scored)), kind="stable")
+        return [scored[k] for k in order]
+
     def best(self) -> Entry | None:
         """The best that was told, of the data or of the campaign; None before any was."""
-        scored = self.ledger.entries(state="scored")
-        if not scored:
-            return None
-        merit = self.settings.merit(np.array([entry.score for entry in scored]))
-        return scored[int(merit.argmax())]
+        return next(iter(self.ranked()), None)
+
+    def data_scores(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the data that were scored, (n,), and their scores, (n, objectives)."""
+        return self.ledger.data_scores(len(self.objectives.each))
+
+    def scores_of(self, entries: Sequence[Entry]) -> np.ndarray:
+        """Of scored entries, (n, objectives)."""
+        found = [entry.scores for entry in entries if entry.scores is not None]
+        return np.array(found, dtype=np.float64).reshape(len(found), len(self.objectives.each))
 
     # Asking ---------------------------------------------------------------------------------------------------------
 
@@ -170,12 +205,12 @@ class Campaign:
         if count < 1:
             raise InputError(f"at least one candidate is asked for, got {count}")
         number = self.rounds + 1
-        proposals = self.latents.propose(self._known(), self.settings, number, count)
+        proposals = self.latents.propose(self._known(number), self.settings, number, count)
         return self._written(number, proposals)
 
-    def _known(self) -> Known:
+    def _known(self, number: int) -> Known:
         """All that was measured, as points of the present run."""
-        rows, scores = self.ledger.data_scores()
+        rows, scores = self.data_scores()
         data = self._data_points()
         entries = [entry for entry in self.ledger.entries() if entry.origin != "data"]
         made = np.empty((len(entries), self.latents.numbers))
@@ -185,10 +220,12 @@ class Campaign:
             if entry.point is not None and entry.about.get("prior") == self.run.name:
                 made[k] = entry.point
         scored = np.array([entry.state == "scored" for entry in entries], dtype=bool)
-        more = np.array([entry.score for entry in entries if entry.state == "scored"], dtype=np.float64)
+        every = np.concatenate([scores, self.scores_of(entries)]) if entries else scores
+        searched, goal = self.objectives.of_round(every, self.settings.seed, number)
         return Known(
             np.concatenate([data[rows], made[scored]]),
-            np.concatenate([scores, more]),
+            searched,
+            goal,
             np.concatenate([data, made]),
             data,
             self._successes(scores, entries),
@@ -196,13 +233,11 @@ class Campaign:
 
     def _successes(self, scores: np.ndarray, entries: Sequence[Entry]) -> list[bool]:
         """Whether each round found something better than all that was known before it."""
-        best = self.settings.merit(scores).max() if len(scores) and self.latents.encodes else -np.inf
-        found = []
+        before, found = scores if self.latents.encodes else scores[:0], []
         for number in range(1, self.rounds + 1):
-            own = [entry.score for entry in entries if entry.round == number and entry.state == "scored"]
-            reached = max(self.settings.merit(np.array(own, dtype=np.float64)), default=-np.inf)
-            found.append(bool(np.isinf(best) or improved(best, reached)))
-            best = max(best, reached)
+            own = self.scores_of([entry for entry in entries if entry.round == number])
+            found.append(self.objectives.better(before, own))
+            before = np.concatenate([before, own])
         return found
 
     def _data_points(self) -> np.ndarray:
@@ -254,11 +289,11 @@ class Campaign:
         """
         told = self.told()
         number = self.ledger.recall("retrained", 0) + 1
-        rows, scores = self.ledger.data_scores()
+        rows, scores = self.data_scores()
         merit = np.full(len(self.data) + len(told), np.nan)
-        merit[rows] = self.settings.merit(scores)
-        made = np.array([entry.score if entry.score is not None else np.nan for entry in told], dtype=np.float64)
-        merit[len(self.data) :] = self.settings.merit(made)
+        scored = [k for k, entry in enumerate(told) if entry.scores is not None]
+        places = np.concatenate([rows, len(self.data) + np.array(scored, dtype=np.int64)])
+        merit[places] = self.objectives.overall(np.concatenate([scores, self.scores_of(told)]))
         data: Dataset = self.data
         if told:
             data = Extended(self.data, torch.from_numpy(np.stack([e.event for e in told if e.event is not None])))

@@ -67,7 +67,7 @@ class CodeSpace(Latents):
         return codes.reshape(-1, *self.law.grid)
 
     def propose(self, known: Known, settings: Settings, number: int, count: int) -> Proposals:
-        order = np.argsort(-settings.merit(known.scores), kind="stable")
+        order = np.argsort(-known.merit, kind="stable")
         surrogate = self._surrogate(known, settings, number, order)
         least, bonus = self._least_log_prob(known.data, settings), self._bonus(known, settings)
         seen = {point.tobytes() for point in known.every}
@@ -77,7 +77,7 @@ class CodeSpace(Latents):
         found: list[Proposal] = []
         passed = 0
         effort = Effort(seconds=settings.seconds, seed=settings.seed + number)
-        search = Search(surrogate.models, self.space, goal=settings.searched(), bonus=bonus, effort=effort)
+        search = Search(surrogate.models, self.space, goal=known.goal, bonus=bonus, effort=effort)
         while len(found) < count:
             best = search.best(constraints, known.points[order[:8]])
             if best.point is None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from oneprior.inference.search.objective import Goal
 from oneprior.tasks.campaign.settings import Settings
 from oneprior.training import Run
 
@@ -20,7 +21,8 @@ class Known:
 
     Args:
         points: of what was scored, (n, numbers).
-        scores: of these, (n,).
+        scores: of these, one number each: the score, or what the round makes of several, (n,).
+        goal: what the round looks for.
         every: points of all that is known, the failed and the unscored too, (m, numbers).
         data: points of the data, (rows, numbers).
         rounds: whether each round found something better than all before it.
@@ -28,9 +30,15 @@ class Known:
 
     points: np.ndarray
     scores: np.ndarray
+    goal: Goal
     every: np.ndarray
     data: np.ndarray
     rounds: Sequence[bool] = ()
+
+    @property
+    def merit(self) -> np.ndarray:
+        """Of the scores, the larger the better, (n,)."""
+        return self.goal(self.scores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +47,7 @@ class Proposal:
 
     Args:
         point: (numbers,).
-        prediction: in units of the score.
+        prediction: of the score, or of what the round makes of several.
         bound: nothing that was allowed has a higher value of what was searched for; infinite where nothing is proven.
         gap: bound less the value of this one.
         status: of the search.

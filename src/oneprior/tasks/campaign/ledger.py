@@ -21,7 +21,7 @@ import numpy as np
 from oneprior.core import BadRunError, InputError
 
 NAME = "campaign.sqlite"
-VERSION = 1
+VERSION = 2
 State = Literal["open", "scored", "failed"]
 Origin = Literal["data", "asked", "told"]
 _TABLES = """
@@ -35,7 +35,7 @@ CREATE TABLE events (
     point BLOB,
     event BLOB,
     about TEXT NOT NULL DEFAULT '{}',
-    score REAL,
+    scores TEXT,
     note TEXT NOT NULL DEFAULT '',
     asked REAL NOT NULL,
     told REAL
@@ -58,7 +58,7 @@ class Entry:
         point: what the search saw, (columns,); None where it did not come from a search.
         event: x, (*event_shape) float32 in [-1, 1]; None for the data.
         about: prediction, bound and the like, at the time of asking.
-        score: in the units of the score; None unless scored.
+        scores: of each objective, in its own units; None unless scored.
         note: why it failed.
     """
 
@@ -70,8 +70,13 @@ class Entry:
     point: np.ndarray | None
     event: np.ndarray | None
     about: Mapping[str, Any]
-    score: float | None
+    scores: tuple[float, ...] | None
     note: str
+
+    @property
+    def score(self) -> float | None:
+        """Of the first objective, which is the only one of most campaigns."""
+        return None if self.scores is None else self.scores[0]
 
 
 class Ledger:
@@ -131,13 +136,13 @@ class Ledger:
         found = self._file.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
         return default if found is None else json.loads(found[0])
 
-    def add_data(self, rows: Sequence[int], scores: Sequence[float]) -> None:
-        """Scores of rows of the data set; those that are not finite count as failed."""
+    def add_data(self, rows: Sequence[int], scores: Sequence[Sequence[float]]) -> None:
+        """Scores of rows of the data set, one of each objective; with one that is not finite it counts as failed."""
         now = time.time()
         with self._all_or_nothing():
             self._file.executemany(
-                "INSERT INTO events (origin, round, state, row, score, asked, told) VALUES ('data', 0, ?, ?, ?, ?, ?)",
-                [(_state(s), int(row), _number(s), now, now) for row, s in zip(rows, scores, strict=True)],
+                "INSERT INTO events (origin, round, state, row, scores, asked, told) VALUES ('data', 0, ?, ?, ?, ?, ?)",
+                [(_state(s), int(row), _numbers(s), now, now) for row, s in zip(rows, scores, strict=True)],
             )
 
     def add(
@@ -163,16 +168,16 @@ class Ledger:
                 found.append(cursor.lastrowid)
         return found
 
-    def score(self, number: int, score: float, note: str = "") -> None:
-        """The score of an entry; NaN says that it failed.
+    def score(self, number: int, scores: Sequence[float], note: str = "") -> None:
+        """The scores of an entry; NaN says that it failed.
 
         Raises:
             InputError: for a number that was never given out.
         """
         with self._all_or_nothing():
             done = self._file.execute(
-                "UPDATE events SET state = ?, score = ?, note = ?, told = ? WHERE id = ?",
-                (_state(score), _number(score), note, time.time(), number),
+                "UPDATE events SET state = ?, scores = ?, note = ?, told = ? WHERE id = ?",
+                (_state(scores), _numbers(scores), note, time.time(), number),
             )
             if not done.rowcount:
                 raise InputError(f"no candidate has the number {number}: candidates are told by the numbers of `ask`")
@@ -193,23 +198,26 @@ class Ledger:
         told = {name: value for name, value in asked.items() if value is not None}
         where = " AND ".join(f"{name} = ?" for name in told)
         rows = self._file.execute(
-            "SELECT id, origin, round, state, row, point, event, about, score, note FROM events "
+            "SELECT id, origin, round, state, row, point, event, about, scores, note FROM events "
             + (f"WHERE {where} " if told else "")
             + "ORDER BY id",
             tuple(told.values()),
         )
         return [
-            Entry(i, o, n, s, row, _unpack(p), _unpack(e), json.loads(about), score, note)
-            for i, o, n, s, row, p, e, about, score, note in rows
+            Entry(
+                i, o, n, s, row, _unpack(p), _unpack(e), json.loads(about), scores and tuple(json.loads(scores)), note
+            )
+            for i, o, n, s, row, p, e, about, scores, note in rows
         ]
 
-    def data_scores(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the data set and their scores, those that did not fail; (n,) int64 and (n,)."""
-        rows = self._file.execute(
-            "SELECT row, score FROM events WHERE origin = 'data' AND state = 'scored' ORDER BY id"
+    def data_scores(self, objectives: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the data set and their scores, those that did not fail; (n,) int64 and (n, objectives)."""
+        found = self._file.execute(
+            "SELECT row, scores FROM events WHERE origin = 'data' AND state = 'scored' ORDER BY id"
         ).fetchall()
-        table = np.array(rows, dtype=np.float64).reshape(-1, 2)
-        return table[:, 0].astype(np.int64), table[:, 1]
+        scores = [json.loads(scores) for _, scores in found]
+        rows = np.array([row for row, _ in found], dtype=np.int64)
+        return rows, np.array(scores, dtype=np.float64).reshape(len(found), objectives)
 
     def count(self, state: State, origin: Origin | None = None) -> int:
         """How many entries are in a state."""
@@ -218,12 +226,12 @@ class Ledger:
         return int(self._file.execute(f"SELECT COUNT(*) FROM events WHERE state = ?{more}", told).fetchone()[0])
 
 
-def _state(score: float) -> State:
-    return "scored" if np.isfinite(score) else "failed"
+def _state(scores: Sequence[float]) -> State:
+    return "scored" if np.isfinite(scores).all() else "failed"
 
 
-def _number(score: float) -> float | None:
-    return float(score) if np.isfinite(score) else None
+def _numbers(scores: Sequence[float]) -> str | None:
+    return json.dumps([float(score) for score in scores]) if np.isfinite(scores).all() else None
 
 
 def _pack(array: np.ndarray) -> bytes:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from oneprior.core import IncompatiblePrior, Rows
+from oneprior.inference.search.objective import Goal
 from oneprior.inference.search.trust_region import region_length, trust_region
 from oneprior.priors.base import NoisePrior
 from oneprior.tasks.campaign.latents import Known, Latents, Proposal, Proposals
@@ -72,10 +73,11 @@ class NoiseSpace(Latents):
             prediction = np.full(count, float(scores.mean()) if len(scores) else math.nan)
             told, status = {"r2": math.nan, "error": math.nan, "trees": 0, "points": len(points), "passed": 0}, "drawn"
         else:
-            merit = settings.merit(scores)
             length = region_length(known.rounds, count, self.numbers)
-            region = trust_region(points, merit, count, length, np.random.default_rng([settings.seed, number]))
-            found, prediction = region.points, self._score(region.prediction, settings)
+            region = trust_region(
+                points, known.goal(scores), count, length, np.random.default_rng([settings.seed, number])
+            )
+            found, prediction = region.points, self._score(region.prediction, known.goal)
             told = {"r2": region.r2, "error": math.nan, "trees": 0, "points": region.used, "passed": 0}
             status = f"trust region of {length:.3g}"
         apart = np.linalg.norm(found[:, None] - points[None], axis=2).min(1) if len(points) else np.full(count, np.inf)
@@ -89,8 +91,6 @@ class NoiseSpace(Latents):
         return Proposals(proposals, told)
 
     @staticmethod
-    def _score(merit: np.ndarray, settings: Settings) -> np.ndarray:
+    def _score(merit: np.ndarray, goal: Goal) -> np.ndarray:
         """Merits as scores; of a target the distance to it is known, and not on which side."""
-        if settings.goal == "maximise":
-            return merit
-        return -merit if isinstance(settings.goal, str) else settings.goal + merit
+        return goal.sign * merit if goal.target is None else goal.target + merit

@@ -1,14 +1,15 @@
 """Scores in sheets: those that the data have already, and those that a person gives to pictures in a folder.
 
-A sheet is a CSV file with the columns `file` and `score`: of the data, the names or the rows of events; of a round, the
-pictures that were written beside it. A score that is left empty is not given yet; `failed` says that there is none.
+A sheet is a CSV file with the columns `file` and `score`, or one of each objective by its name: of the data, the names
+or the rows of events; of a round, the pictures that were written beside it. Where a score is left empty it is not given
+yet; `failed` says that there is none.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,18 @@ from oneprior.tasks.campaign.campaign import Campaign
 from oneprior.tasks.campaign.ledger import Entry
 
 SHEET = "scores.csv"
-_COLUMNS = ("file", "score")
+_FILE = "file"
 FAILED = "failed"
 
 
-def data_scores(path: Path, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """The scores that a sheet gives to events of the data; rows (n,) int64 and scores (n,), NaN for the failed.
+def data_scores(path: Path, data: Dataset, names: Sequence[str] = ("score",)) -> tuple[np.ndarray, np.ndarray]:
+    """The scores that a sheet gives to events of the data; rows (n,) int64 and scores (n, objectives), NaN for the
+    failed.
 
     Args:
         path: of the sheet.
-        data: whose names, or rows from 0, stand in its first column.
+        data: whose names, or rows from 0, stand in the column `file`.
+        names: of the objectives.
 
     Raises:
         InputError: for a sheet that cannot be read, a name that the data do not have, a score that is no number; names
@@ -36,16 +39,16 @@ def data_scores(path: Path, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """
     rows = {Path(name).name: k for k, name in enumerate(data.names)} | {str(k): k for k in range(len(data))}
     found = []
-    for number, name, text in _lines(path):
+    for number, name, texts in _lines(path, names):
         if name not in rows and Path(name).name not in rows:
             last = len(data) - 1
             raise InputError(f"{path}, line {number}: {name!r} is not a name of the data, or a row from 0 to {last}")
-        score = _score(path, number, text)
-        if score is not None:
-            found.append((rows.get(name, rows.get(Path(name).name, 0)), score))
+        scores = _scores(path, number, texts)
+        if scores is not None:
+            found.append((rows.get(name, rows.get(Path(name).name, 0)), scores))
     if not found:
         raise InputError(f"{path} gives no score")
-    return np.array([row for row, _ in found], dtype=np.int64), np.array([score for _, score in found])
+    return np.array([row for row, _ in found], dtype=np.int64), np.array([scores for _, scores in found])
 
 
 def write_round(campaign: Campaign, write: Callable[[np.ndarray, Path, str], Path], folder: Path) -> Path:
@@ -56,10 +59,11 @@ def write_round(campaign: Campaign, write: Callable[[np.ndarray, Path, str], Pat
         write: writes an event, (*event_shape) in [-1, 1], into a folder under a name.
         folder: that is made.
     """
-    lines: list[tuple[str, ...]] = [_COLUMNS]
+    names = campaign.objectives.names
+    lines: list[tuple[str, ...]] = [(_FILE, *names)]
     for entry in campaign.open():
         if entry.event is not None:
-            lines.append((write(entry.event, folder, _name(entry)).name, ""))
+            lines.append((write(entry.event, folder, _name(entry)).name, *[""] * len(names)))
     with replacing(folder / SHEET) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(lines)
     return folder / SHEET
@@ -72,11 +76,11 @@ def tell_round(campaign: Campaign, folder: Path) -> int:
         InputError: for a sheet that is gone or cannot be read.
     """
     waiting = {_name(entry): entry for entry in campaign.open()}
-    for number, name, text in _lines(folder / SHEET):
+    for number, name, texts in _lines(folder / SHEET, campaign.objectives.names):
         entry = waiting.get(Path(name).stem)
-        score = _score(folder / SHEET, number, text)
-        if entry is not None and score is not None:
-            campaign.tell(entry.id, score, "" if math.isfinite(score) else "rated as failed")
+        scores = _scores(folder / SHEET, number, texts)
+        if entry is not None and scores is not None:
+            campaign.tell(entry.id, scores, "" if all(map(math.isfinite, scores)) else "rated as failed")
             del waiting[Path(name).stem]
     return len(waiting)
 
@@ -85,29 +89,35 @@ def _name(entry: Entry) -> str:
     return f"candidate-{entry.id}"
 
 
-def _lines(path: Path) -> list[tuple[int, str, str]]:
-    """Number, first and second column of each line below the head."""
+def _lines(path: Path, names: Sequence[str]) -> list[tuple[int, str, list[str]]]:
+    """Number, file and scores of each line below the head."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as a sheet of scores: {error}") from error
     head = [word.strip().lower() for word in lines[0]] if lines else []
-    if not set(_COLUMNS) <= set(head):
-        raise InputError(f"{path}: the first line must name the columns {' and '.join(_COLUMNS)}; it has {head}")
-    name, score = (head.index(word) for word in _COLUMNS)
-    short = next((k for k, line in enumerate(lines, 1) if line and len(line) <= max(name, score)), None)
+    wanted = [_FILE, *(name.lower() for name in names)]
+    if not set(wanted) <= set(head):
+        raise InputError(f"{path}: the first line must name the columns {' and '.join(wanted)}; it has {head}")
+    name, *scores = (head.index(word) for word in wanted)
+    needed = max(name, *scores) + 1
+    short = next((k for k, line in enumerate(lines, 1) if line and len(line) < needed), None)
     if short is not None:
-        raise InputError(f"{path}, line {short}: got {len(lines[short - 1])} columns, needed {max(name, score) + 1}")
-    return [(k, line[name].strip(), line[score].strip()) for k, line in enumerate(lines[1:], 2) if line]
+        raise InputError(f"{path}, line {short}: got {len(lines[short - 1])} columns, needed {needed}")
+    return [(k, line[name].strip(), [line[c].strip() for c in scores]) for k, line in enumerate(lines[1:], 2) if line]
 
 
-def _score(path: Path, number: int, text: str) -> float | None:
-    """None where it is empty, NaN where it failed."""
-    if not text:
+def _scores(path: Path, number: int, texts: Sequence[str]) -> list[float] | None:
+    """None where one is empty, NaN where it failed."""
+    if not all(texts):
         return None
-    if text.lower() == FAILED:
-        return math.nan
+    if any(text.lower() == FAILED for text in texts):
+        return [math.nan] * len(texts)
+    return [_score(path, number, text) for text in texts]
+
+
+def _score(path: Path, number: int, text: str) -> float:
     try:
         value = float(text)
     except ValueError:

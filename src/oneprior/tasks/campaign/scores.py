@@ -1,8 +1,8 @@
 """How an event is scored: by a function, by a command that reads a picture, in other processes, with a limit of time.
 
-A score is a callable of one event in the user's units that returns a number. Whatever it does wrong (it raises, hangs,
-returns text or NaN, takes its process with it) becomes an `Outcome` with a note, and never an error of the campaign.
-Everything here can be sent to another process or machine: a function is sent by its name.
+A score is a callable of one event in the user's units that returns a number, or one of each objective. Whatever it does
+wrong (it raises, hangs, returns text or NaN, takes its process with it) becomes an `Outcome` with a note, and never an
+error of the campaign. Everything here can be sent to another process or machine: a function is sent by its name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -39,21 +39,27 @@ class Outcome:
     """What came of scoring an event.
 
     Args:
-        score: NaN where it failed.
+        scores: one of each objective; NaN where it failed.
         note: why it failed.
         seconds: that it took.
     """
 
-    score: float
+    scores: tuple[float, ...]
     note: str = ""
     seconds: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has no score."""
+        return not all(map(math.isfinite, self.scores))
 
 
 class Score(Protocol):
     """Scores one event; must be picklable."""
 
-    def __call__(self, event: np.ndarray) -> float:
-        """The score of an event in the user's units, (channels, *space)."""
+    def __call__(self, event: np.ndarray) -> Any:
+        """The score of an event in the user's units, (channels, *space); of several objectives a sequence of numbers in
+        their order, or a mapping by their names."""
         ...
 
 
@@ -70,23 +76,25 @@ class FunctionScore:
     def __post_init__(self) -> None:
         user_function(self.word)  # refused here, not in another process
 
-    def __call__(self, event: np.ndarray) -> float:
+    def __call__(self, event: np.ndarray) -> Any:
         return user_function(self.word)(event)
 
 
 @dataclass(frozen=True)
 class CommandScore:
-    """A command that reads a file and prints a number, the last one on its last line.
+    """A command that reads a file and prints its scores, the last numbers on its last line.
 
     Args:
         command: its words; `{}` stands for the file, which else comes last.
         write: writes an event into a folder, and gives the file.
+        count: of scores.
     """
 
     command: str
     write: Callable[[np.ndarray, Path], Path]
+    count: int = 1
 
-    def __call__(self, event: np.ndarray) -> float:
+    def __call__(self, event: np.ndarray) -> list[float]:
         with tempfile.TemporaryDirectory(prefix="oneprior-score-") as folder:
             path = str(self.write(event, Path(folder)))
             words = shlex.split(self.command)
@@ -97,36 +105,47 @@ class CommandScore:
             raise ValueError(f"the command ended with status {done.returncode}: {last}")
         lines = done.stdout.strip().splitlines()
         found = _NUMBER.findall(lines[-1]) if lines else []
-        if not found:
-            raise ValueError(f"the command printed no number on its last line: {lines[-1] if lines else 'nothing'!r}")
-        return float(found[-1])
+        if len(found) < self.count:
+            wanted = "no number" if self.count == 1 else f"fewer than {self.count} numbers"
+            raise ValueError(f"the command printed {wanted} on its last line: {lines[-1] if lines else 'nothing'!r}")
+        return [float(word) for word in found[-self.count :]]
 
 
-def scored(score: Score, event: np.ndarray, seconds: float | None = None) -> Outcome:
+def scored(score: Score, event: np.ndarray, seconds: float | None = None, names: Sequence[str] = ("score",)) -> Outcome:
     """The outcome of scoring one event, whatever the score does.
 
     Args:
         score: of one event.
         event: in the user's units.
         seconds: limit of time; None for none.
+        names: of the objectives.
     """
-    start, value, note = time.perf_counter(), math.nan, ""
+    start, values, note = time.perf_counter(), (math.nan,) * len(names), ""
     try:
         with _limit(seconds):
-            value = _as_number(score(event))
-        note = "" if math.isfinite(value) else f"the score is {value}"
+            values = _as_numbers(score(event), names)
+        wrong = [k for k, value in enumerate(values) if not math.isfinite(value)]
+        if wrong:
+            note = f"the {'score' if len(names) == 1 else names[wrong[0]]} is {values[wrong[0]]}"
+            values = (math.nan,) * len(names)
     except _TimeIsUp:
         note = f"no score within {seconds:g} s"
     except Exception as error:  # whatever the user's score raises
         note = f"{type(error).__name__}: {error}"
-    return Outcome(value if math.isfinite(value) else math.nan, note, time.perf_counter() - start)
+    return Outcome(values, note, time.perf_counter() - start)
 
 
-def _as_number(value: Any) -> float:
+def _as_numbers(value: Any, names: Sequence[str]) -> tuple[float, ...]:
+    """What a score returned, as one number of each objective."""
+    if isinstance(value, Mapping):
+        if missing := [name for name in names if name not in value]:
+            raise ValueError(f"the score has no {', '.join(missing)}: it has {', '.join(map(str, value))}")
+        value = [value[name] for name in names]
     found = np.asarray(value)
-    if found.size != 1 or found.dtype.kind not in "biuf":
-        raise ValueError(f"the score is no number: {str(value)[:60]!r}")
-    return float(found.item())
+    if found.size != len(names) or found.dtype.kind not in "biuf":
+        wanted = "number" if len(names) == 1 else f"{len(names)} numbers ({', '.join(names)})"
+        raise ValueError(f"the score is no {wanted}: {str(value)[:60]!r}")
+    return tuple(found.astype(np.float64).flatten().tolist())
 
 
 class _TimeIsUp(BaseException):
@@ -173,6 +192,7 @@ class Evaluator:
         executor: makes the executor, again where it broke; processes by default.
         workers: of the default executor.
         seconds: limit of time of one event; None for none.
+        names: of the objectives, one score each.
     """
 
     def __init__(
@@ -182,11 +202,12 @@ class Evaluator:
         executor: Callable[[], Executor] | None = None,
         workers: int = 1,
         seconds: float | None = None,
+        names: Sequence[str] = ("score",),
     ) -> None:
         if workers < 1:
             raise InputError(f"at least one process scores, got {workers}")
         context = multiprocessing.get_context("spawn")  # nothing of this process, its threads least of all
-        self.score, self.seconds = score, seconds
+        self.score, self.seconds, self.names = score, seconds, tuple(names)
         self._make = executor or (lambda: ProcessPoolExecutor(workers, mp_context=context))
         self._executor = self._make()
         self._futures: dict[Future[Outcome], int] = {}
@@ -220,7 +241,7 @@ class Evaluator:
                     deaths[number] += 1 if alone else 0
                     if deaths[number] >= _DEATHS:
                         del waiting[number]
-                        yield number, Outcome(math.nan, "its process died, twice")
+                        yield number, self._failed("its process died, twice")
                     continue
                 del waiting[number]
                 yield number, outcome
@@ -233,7 +254,7 @@ class Evaluator:
         self._futures = {}
         try:
             for number, event in events.items():
-                self._futures[self._executor.submit(scored, self.score, event, self.seconds)] = number
+                self._futures[self._executor.submit(scored, self.score, event, self.seconds, self.names)] = number
         except (BrokenProcessPool, RuntimeError):
             yield from ((number, None) for number in events)
             return
@@ -242,7 +263,18 @@ class Evaluator:
             for future in sorted(done, key=lambda future: self._futures[future]):
                 number = self._futures.pop(future)
                 error = future.exception()
-                yield number, future.result() if error is None else _lost(error)
+                yield number, future.result() if error is None else self._lost(error)
+
+    def _failed(self, note: str) -> Outcome:
+        return Outcome((math.nan,) * len(self.names), note)
+
+    def _lost(self, error: BaseException) -> Outcome | None:
+        """None where the process is gone; what cannot be sent to a process is the event's own failure."""
+        if isinstance(error, BrokenProcessPool):
+            return None
+        if type(error).__name__ == "KilledWorker":  # Dask's own, after it has tried other workers
+            return self._failed("it took every worker that it was given to")
+        return self._failed(f"{type(error).__name__}: {error}")
 
 
 def on_dask(address: str, workers: int) -> Callable[[], Executor]:
@@ -267,12 +299,3 @@ def on_dask(address: str, workers: int) -> Callable[[], Executor]:
     except (OSError, ValueError) as error:
         raise InputError(f"no Dask scheduler answers at {address}: {error}") from error
     return lambda: client.get_executor(retries=_DEATHS)  # a worker that dies is replaced, and its events are moved
-
-
-def _lost(error: BaseException) -> Outcome | None:
-    """None where the process is gone; what cannot be sent to a process is the event's own failure."""
-    if isinstance(error, BrokenProcessPool):
-        return None
-    if type(error).__name__ == "KilledWorker":  # Dask's own, after it has tried other workers
-        return Outcome(math.nan, "it took every worker that it was given to")
-    return Outcome(math.nan, f"{type(error).__name__}: {error}")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
 from oneprior.core import InputError
-from oneprior.inference.search.objective import Goal
 from oneprior.inference.search.surrogate import Trees
+from oneprior.tasks.campaign.objectives import Objectives
 
 
 @dataclass(frozen=True)
@@ -18,7 +15,7 @@ class Settings:
     """The settings of a campaign.
 
     Args:
-        goal: "maximise", "minimise" or a number that the score is to come near to.
+        objectives: what the scores are and what they should be; one that is maximised by default.
         trees: of the surrogate.
         best: events of highest score that the surrogate is fitted to.
         others: events that it is fitted to beside them, drawn from the rest anew in every round.
@@ -38,7 +35,7 @@ class Settings:
         seed: of all that is drawn.
     """
 
-    goal: str | float = "maximise"
+    objectives: Objectives = field(default_factory=Objectives)
     trees: Trees = field(default_factory=Trees)
     best: int = 2000
     others: int = 8000
@@ -57,34 +54,18 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.goal, str) and self.goal not in ("maximise", "minimise"):
-            raise InputError(f"the goal is 'maximise', 'minimise' or a number to come near to, not {self.goal!r}")
         for name in ("distance", "spread", "realism", "retrain_every", "rank_k", "share", "first_share"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if self.spread and self.trees.members < 2:
             raise InputError("one ensemble has no spread: give the trees several members")
 
-    def searched(self) -> Goal:
-        """What the search maximises of a prediction."""
-        if isinstance(self.goal, str):
-            return Goal(1.0 if self.goal == "maximise" else -1.0)
-        return Goal(target=float(self.goal))
-
-    def merit(self, scores: np.ndarray) -> np.ndarray:
-        """The larger the better."""
-        return self.searched()(np.asarray(scores, dtype=np.float64))
-
-    def best_of(self, scores: Iterable[float | None]) -> float:
-        """The best of some scores; NaN where there is none."""
-        known = np.array([score for score in scores if score is not None], dtype=np.float64)
-        return float(known[self.merit(known).argmax()]) if len(known) else float("nan")
-
     def to_json(self) -> dict[str, Any]:
         """As JSON has it; `from_json` reads it."""
-        return asdict(self)
+        return {**asdict(self), "objectives": self.objectives.to_json()}
 
     @classmethod
     def from_json(cls, told: dict[str, Any]) -> Settings:
         """What `to_json` wrote."""
-        return cls(**{**told, "trees": Trees(**told["trees"])})
+        objectives, trees = Objectives.from_json(told["objectives"]), Trees(**told["trees"])
+        return cls(**{**told, "objectives": objectives, "trees": trees})

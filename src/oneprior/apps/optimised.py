@@ -239,7 +239,8 @@ def _clouds(campaign: Campaign, known: Sequence[Entry]) -> list[report.Section]:
     for a, b in itertools.islice(itertools.combinations(range(len(names)), 2), _SHOWN):
         clouds = [(label, [(float(s[a]), float(s[b])) for s in campaign.scores_of(own)]) for label, own in sets]
         shown.append(report.Picture(plots.scatter(clouds, names[a], names[b]), f"{names[a]} and {names[b]}."))
-    return [report.Heading("The scores"), report.Gallery(shown)]
+    scores = [*shown] if len(shown) == 1 else [report.Gallery(shown)]
+    return [report.Heading("The scores"), *scores]
 
 
 def _rounds(campaign: Campaign, rounds: list[dict[str, Any]]) -> report.Table:

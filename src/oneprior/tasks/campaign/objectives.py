@@ -102,7 +102,7 @@ class Objectives:
             goal = one.goal if isinstance(one.goal, str) else f"come near to {one.goal:g}"
             weight = "" if one.weight is None or len(self.each) == 1 else f" (weight {one.weight:g})"
             words.append(f"{goal} {one.name}{weight}")
-        return ", ".join(words) + (", none before the others" if self.pareto else "")
+        return ", ".join(words) + (" (a Pareto front)" if self.pareto else "")
 
     def merits(self, scores: np.ndarray) -> np.ndarray:
         """Of each objective, the larger the better; (n, objectives) -> (n, objectives)."""

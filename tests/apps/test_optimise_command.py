@@ -70,6 +70,25 @@ def test_it_goes_beyond_the_data_and_leaves_a_page(place, capsys):
     assert oneprior([*words, "--out", "ink", "--resume"]) == 0  # and nothing is left to do
 
 
+def test_rules_and_a_group(place):
+    x = load_digits().images
+    bright = x[x.mean((1, 2)) > 6]
+    np.savez(place / "bright.npz", x=(bright * 255 / 16).round().astype(np.uint8))
+    rule = "checks:\n  - {name: not too bright, check: mean, at_most: 100}\n"
+    (place / "rule.yaml").write_text(rule)
+    words = ["optimise", "run", "--score", "scores:ink", *QUICK, "--budget", "10", "--batch", "5", "--retrain-every=0"]
+    words += ["--spec", "rule.yaml", "--group", "bright.npz", "--splits", "codebook", "--out", "ruled"]
+    assert oneprior(words) == 0
+    page = (place / "ruled/report.html").read_text()
+    assert "Nearer to the group" in page
+    assert "candidates 1 to 3" not in page  # fewer than 8 say nothing
+    told = json.loads((place / "ruled/result.json").read_text())["figures"]
+    assert told["best"] <= max(100, told["best of the data"])
+    before = len(Ledger(place / "ruled").entries(origin="data"))
+    assert oneprior([*words, "--resume", "--initial", "900"]) == 0
+    assert len(Ledger(place / "ruled").entries(origin="data")) == before
+
+
 @pytest.mark.parametrize("weights", [("", ""), (":1", ":0.5")], ids=["pareto", "weighed"])
 def test_several_objectives(place, weights):
     words = ["optimise", "run", "--score", "scores:both", *QUICK, "--retrain-every", "0"]

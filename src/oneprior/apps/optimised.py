@@ -20,6 +20,7 @@ from oneprior.core import AffineMap, Geometry
 from oneprior.data import write_events
 from oneprior.tasks.campaign.campaign import Campaign
 from oneprior.tasks.campaign.ledger import Entry
+from oneprior.tasks.campaign.shift import Shift
 
 _SHOWN = 8
 
@@ -96,8 +97,15 @@ def write_pictures(campaign: Campaign, folder: Path) -> list[Path]:
     return [folder]
 
 
-def write_page(campaign: Campaign, path: Path, seed: int) -> Path:
-    """report.html."""
+def write_page(campaign: Campaign, path: Path, seed: int, near: Sequence[Shift] = ()) -> Path:
+    """report.html.
+
+    Args:
+        campaign: whose.
+        path: of the page.
+        seed: in its foot.
+        near: how far some events are from the group that is sought.
+    """
     rounds, told, made = campaign.ledger.rounds(), campaign.told(), _made(campaign)
     known = campaign.ledger.entries(state="scored", origin="data")
     gaps = [search["gap"] for one in rounds for search in one["searches"]]
@@ -107,6 +115,8 @@ def write_page(campaign: Campaign, path: Path, seed: int) -> Path:
     if made:
         sections += _pictures(campaign, made)
         sections += _curves(campaign, told, known) if len(campaign.objectives.each) == 1 else _clouds(campaign, known)
+    if near:
+        sections += _nearness(near)
     sections += [report.Heading("Every round"), _rounds(campaign, rounds)]
     if failed := [entry for entry in told if entry.state == "failed"]:
         sections.append(
@@ -119,6 +129,24 @@ def write_page(campaign: Campaign, path: Path, seed: int) -> Path:
     lead = f"{len(made)} candidates scored in {len(rounds)} rounds; the goal: {campaign.objectives.said}."
     seconds = sum(search["seconds"] for one in rounds for search in one["searches"])
     return report.Report("Beyond the data", sections, lead, foot(seed, seconds)).write(path)
+
+
+def quarters(campaign: Campaign) -> list[tuple[str, Tensor]]:
+    """The data, and the candidates in four parts as they came; names and events."""
+    some = torch.linspace(0, len(campaign.data) - 1, min(len(campaign.data), 2000)).round().long()
+    made = [entry for entry in campaign.told() if entry.origin == "asked"]
+    parts = [part for part in np.array_split(np.arange(len(made)), 4) if len(part)]
+    named = [(f"candidates {part[0] + 1} to {part[-1] + 1}", _events([made[k] for k in part])) for part in parts]
+    return [("the data", campaign.data.batch(some).x), *named]
+
+
+def _nearness(near: Sequence[Shift]) -> list[report.Section]:
+    rows: list[list[str | None]] = [
+        [one.name, str(one.n), f"{one.kernel:.4g} ± {one.error:.2g}", number(one.frechet)] for one in near
+    ]
+    head = ("events", "n", "kernel distance", "Frechet distance")
+    said = "To real events of the group that is sought, which the prior has not seen: the smaller the nearer."
+    return [report.Heading("Nearer to the group"), report.Table(head, rows, said)]
 
 
 def _reached(campaign: Campaign, known: Sequence[Entry], made: Sequence[Entry]) -> list[tuple[str, str]]:
@@ -260,12 +288,25 @@ def _rounds(campaign: Campaign, rounds: list[dict[str, Any]]) -> report.Table:
                 number(max((search["gap"] for search in searches), default=np.nan)),
                 f"{sum(search['seconds'] for search in searches):.1f}",
                 str(one["passed"]),
+                str(one.get("refused", 0)),
             ]
         )
-    head = ("round", "prior", "best score", "off its prediction", "R2", "trees", "widest gap", "seconds", "passed over")
+    head = (
+        "round",
+        "prior",
+        "best score",
+        "off its prediction",
+        "R2",
+        "trees",
+        "widest gap",
+        "seconds",
+        "unlikely",
+        "refused",
+    )
     return report.Table(
         head,
         rows,
-        "R2 on held-out events. The gap is between what was found and what is proven to be above everything else.",
+        "R2 on held-out events. The gap is between what was found and what is proven to be above everything else. "
+        "Unlikely: passed over for their probability; refused: they break a rule.",
         words=2,
     )

@@ -105,6 +105,11 @@ class Model(nn.Module, ABC):
         """
         raise IncompatiblePrior(f"a {self.family} has no codes: train a vqvae")
 
+    @property
+    def codebook(self) -> Tensor | None:
+        """The vectors of the codes, (K, numbers); None for a family without a discrete code."""
+        return None
+
     def latents(self, x: Tensor) -> Tensor | None:
         """What `surface` decodes into something near x, (n, *event_shape) -> (n, *noise_shape); None without an
         encoder."""

@@ -177,6 +177,11 @@ class VQVAE(Model):
         decoder = self.decoder
         return decoder.decode(z) if isinstance(decoder, DiffusersAutoencoder) else decoder(z)
 
+    @property
+    def codebook(self) -> Tensor:
+        """The vectors of the codes, (K, latent)."""
+        return self.quantizer.codebook
+
     def codes(self, x: Tensor) -> Tensor:
         """The codes of events, (n, *event_shape) -> (n, *grid) int64.
 

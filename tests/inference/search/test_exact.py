@@ -8,7 +8,7 @@ import pytest
 from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
 
 from oneprior.core import InputError
-from oneprior.inference.search.constraints import Allowed, Ball, Exclude, Linear, fixed
+from oneprior.inference.search.constraints import Allowed, AtLeast, Ball, Exclude, Linear, fixed
 from oneprior.inference.search.exact import Effort, Search, maximise
 from oneprior.inference.search.local import Climb
 from oneprior.inference.search.objective import Bonus, Goal, acquisition
@@ -89,6 +89,22 @@ def test_constraints_and_goals(case, goal):
     best = maximise(model, SPACE, constraints, goal=goal, effort=QUICK)
     holds(best, values[allowed])
     assert allowed[(best.point == ALL).all(1)].all()
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_another_ensemble_is_bounded(share):
+    model, other = ensemble(2), ensemble(9)
+    learned = other.predict(ALL)
+    low = float(np.quantile(learned, 1 - share)) - 1e-4
+    constraints = [AtLeast(other, low), Ball(CENTRES[0], 4)]
+    allowed = (learned >= low) & (APART[:, 0] <= 4)
+    best = maximise(model, SPACE, constraints, effort=QUICK)
+    holds(best, model.predict(ALL)[allowed])
+    assert other.predict(best.point[None])[0] >= low - 1e-6
+    climbed = maximise(model, SPACE, constraints, effort=Effort(exact=False))
+    assert other.predict(climbed.point[None])[0] >= low - 1e-6
+    nothing = maximise(model, SPACE, [AtLeast(other, learned.max() + 1)], effort=QUICK)
+    assert (nothing.status, nothing.point) == ("infeasible", None)
 
 
 @pytest.mark.parametrize(

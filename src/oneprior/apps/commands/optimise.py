@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from oneprior.tasks.campaign.objectives import Objective, Objectives
     from oneprior.tasks.campaign.scores import Evaluator, Score
     from oneprior.tasks.campaign.settings import Settings
+    from oneprior.tasks.campaign.shift import Shift
     from oneprior.tasks.optimise import State
     from oneprior.training import Run
 
@@ -36,6 +37,7 @@ class Search:
         distance: weight of the codes that differ from the nearest known event: to explore.
         realism: weight of the codes' log-probability at their places: to stay near what the data are.
         unlikely: share of the data below whose probability a candidate is passed over; 0 to take all.
+        splits: what the trees see of a code: its number, or its vector in the codebook.
         seconds: limit of each exact search.
     """
 
@@ -47,6 +49,7 @@ class Search:
     distance: float = 0.0
     realism: float = 0.0
     unlikely: float = 0.001
+    splits: Literal["codes", "codebook"] = "codes"
     seconds: float = 60.0
 
 
@@ -76,6 +79,9 @@ class Optimise(Command):
         target: look for this score.
         objective: of several scores, each: NAME=maximise, NAME=minimise or NAME=NUMBER; may be repeated. With a weight
             of each (NAME=maximise:2) their weighed sum is sought, without weights their Pareto front.
+        spec: a YAML file of specifications of single events, which every candidate must keep.
+        group: real events of what is sought, never shown to the prior: the page tells how near the candidates come.
+        features: that these are compared by (see `evaluate`); principal components by default.
         retrain_every: candidates between two trainings of the prior; 0 to leave it as it is.
         rank_k: how evenly events count in training: 0.001 for the best thousandth above all, inf for all alike.
         retrain_share: share of the events that a training sees, after the first.
@@ -100,6 +106,9 @@ class Optimise(Command):
     minimise: bool = False
     target: float | None = None
     objective: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    spec: Path | None = None
+    group: Path | None = None
+    features: str | None = None
     retrain_every: int = 5
     rank_k: float = 1e-3
     retrain_share: float = 0.1
@@ -154,8 +163,26 @@ class Optimise(Command):
     def _shown(self, campaign: Campaign, said: str) -> Outcome:
         from oneprior.apps.optimised import figures, write_page, write_pictures
 
-        page = write_page(campaign, self.out / "report.html", self.common.seed)
+        near = self._nearness(campaign)
+        page = write_page(campaign, self.out / "report.html", self.common.seed, near)
         return Outcome(self.out, (page, *write_pictures(campaign, self.out / "best")), figures(campaign), said)
+
+    def _nearness(self, campaign: Campaign) -> list[Shift]:
+        """How far data and candidates are from the group that is sought."""
+        import torch
+
+        from oneprior.apps.optimised import quarters
+        from oneprior.evaluation import open_features
+        from oneprior.tasks.campaign.shift import shifts
+        from oneprior.tasks.real import open_real
+
+        if self.group is None:
+            return []
+        data = open_real(campaign.run, self.group)
+        group = data.batch(torch.arange(len(data))).x
+        numbers = campaign.run.event_shape.numel()
+        features = open_features(self.features or f"pca:{max(1, min(64, numbers // 2, len(group) // 4))}", group)
+        return shifts(group, quarters(campaign), features, self.common.seed)
 
     def _by_score(self, campaign: Campaign, score: Score) -> str:
         """Until the budget is spent; the last words."""
@@ -163,12 +190,14 @@ class Optimise(Command):
 
         last = len(campaign.data) - 1
         rows = sorted({round(k * last / max(1, self.initial - 1)) for k in range(self.initial)})
+        rows = campaign.ledger.recall("initial", [] if self.scores is not None else rows)
+        campaign.ledger.remember(initial=rows)  # of a campaign that goes on, those of its beginning
         cluster = None if self.dask is None else on_dask(self.dask, self.workers)
         names = campaign.objectives.names
         with Evaluator(
             score, executor=cluster, workers=self.workers, seconds=self.score_time, names=names
         ) as evaluator:
-            states = self._states(campaign, evaluator, [] if self.scores is not None else rows)
+            states = self._states(campaign, evaluator, rows)
             try:
                 return screen.track(states, "optimise", lambda s: s.done, lambda s: s.said).said
             except KeyboardInterrupt:
@@ -222,6 +251,7 @@ class Optimise(Command):
         return CommandScore(self.score_command, PictureOf(run.units, run.geometry), count)
 
     def _settings(self, objectives: Objectives) -> Settings:
+        from oneprior.evaluation.specifications.language import read_content
         from oneprior.inference.search.surrogate import Trees
         from oneprior.tasks.campaign.settings import Settings
 
@@ -234,7 +264,9 @@ class Optimise(Command):
             distance=search.distance,
             realism=search.realism,
             unlikely=search.unlikely or None,
+            splits=search.splits,
             seconds=search.seconds,
+            rules=None if self.spec is None else read_content(self.spec),
             retrain_every=self.retrain_every,
             rank_k=self.rank_k,
             share=self.retrain_share,

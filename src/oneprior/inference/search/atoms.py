@@ -120,12 +120,14 @@ class Atoms:
         columns: their atoms.
         boxes: one for each forest.
         rows: of each constraint its alternatives, each a list of rows.
+        floors: forests that are bounded, and what each must at least be.
     """
 
     space: Space
     columns: tuple[ColumnAtoms, ...]
     boxes: tuple[Boxes, ...]
     rows: tuple[list[list[AtomRow]], ...]
+    floors: tuple[tuple[Boxes, float], ...] = ()
 
     @property
     def start(self) -> np.ndarray:
@@ -147,6 +149,7 @@ def merge(
     constraints: Sequence[Constraint] = (),
     points: np.ndarray | None = None,
     terms: Mapping[int, np.ndarray] | None = None,
+    floors: Sequence[tuple[Forest, float]] = (),
 ) -> Atoms:
     """The atoms of a space under some forests and constraints.
 
@@ -156,10 +159,11 @@ def merge(
         constraints: all are to hold.
         points: whose every code is told apart (data that a distance is taken to), (n, columns).
         terms: of columns of codes, a reward of each code, (K,): an atom's value is its best code.
+        floors: forests that are bounded from below, and their bounds.
     """
     told = [constraint.alternatives(space) for constraint in constraints]
     rows = [row for alternatives in told for rows in alternatives for row in rows]
-    grouped = _Splits(space, forests)
+    grouped = _Splits(space, [*forests, *(forest for forest, _ in floors)])
     columns = []
     for c, column in enumerate(space.columns):
         if isinstance(column, Categorical):
@@ -177,6 +181,7 @@ def merge(
         tuple(columns),
         tuple(_boxes(forest, space, columns) for forest in forests),
         tuple([[_row(row, columns) for row in alternative] for alternative in alternatives] for alternatives in told),
+        tuple((_boxes(forest, space, columns), low) for forest, low in floors),
     )
 
 

@@ -5,7 +5,8 @@ ball, a point that is excluded, a budget and a ban are all of one form,
 
     low <= sum_p w[p, x_p] + sum_q w_q x_q <= high,
 
-p over columns of codes, q over columns of numbers. A ball around any of several centres is an "or" of such rows.
+p over columns of codes, q over columns of numbers. A ball around any of several centres is an "or" of such rows. What
+is not linear in the codes may be learned by an ensemble of its own, and bounded (`AtLeast`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -137,6 +139,22 @@ class Allowed(Constraint):
             )
         weight = np.isin(np.arange(column.size), np.asarray(self.codes)).astype(np.float64)
         return [[Row({c: weight}, low=1.0)]]
+
+
+@dataclass(frozen=True, eq=False)
+class AtLeast(Constraint):
+    """Another ensemble predicts at least so much.
+
+    Args:
+        model: a trained ensemble (see `ensembles`).
+        low: of its prediction.
+    """
+
+    model: Any
+    low: float
+
+    def alternatives(self, space: Space) -> list[list[Row]]:
+        return [[]]  # its trees are part of the problem, not a row of codes
 
 
 def fixed(space: Space, point: np.ndarray, columns: Sequence[int]) -> list[Constraint]:

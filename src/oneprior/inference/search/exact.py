@@ -23,8 +23,9 @@ import numpy as np
 
 from oneprior.core import InputError, ShapeError
 from oneprior.inference.search.atoms import Atoms, merge
-from oneprior.inference.search.constraints import Constraint, Exclude, column_number
+from oneprior.inference.search.constraints import AtLeast, Constraint, Exclude, column_number
 from oneprior.inference.search.ensembles import read_forest
+from oneprior.inference.search.forest import Forest
 from oneprior.inference.search.local import Climb, climb
 from oneprior.inference.search.objective import Bonus, Goal, acquisition
 from oneprior.inference.search.program import Program, Solved
@@ -59,8 +60,9 @@ class Best:
 
     @property
     def gap(self) -> float:
-        """bound - value: at most so much better is any point."""
-        return max(0.0, self.bound - self.value)
+        """bound - value: at most so much better is any point; 0 below what floats can tell."""
+        least = 1e-12 * max(1.0, abs(self.value))
+        return self.bound - self.value if self.bound - self.value > least else 0.0
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ class Search:
         if not models:
             raise InputError("no model to maximise")
         self.forests = [read_forest(one, space) for one in models]
+        self._floors: dict[int, tuple[Any, Forest]] = {}  # by identity: a model that is held keeps its number
         self.space, self.goal, self.effort = space, goal, effort
         if bonus.distance and bonus.data is None:
             raise InputError("distance as a bonus needs the data that it is taken to")
@@ -199,7 +202,14 @@ class Search:
         return acquisition(predictions, self.goal, self.bonus, points, self.space.coded), predictions.mean(0)
 
     def _atoms(self, constraints: Sequence[Constraint]) -> Atoms:
-        return merge(self.space, self.forests, constraints, self.bonus.data, self.bonus.terms)
+        floors = [(self._read(one.model), one.low) for one in constraints if isinstance(one, AtLeast)]
+        return merge(self.space, self.forests, constraints, self.bonus.data, self.bonus.terms, floors)
+
+    def _read(self, model: Any) -> Forest:
+        """A bounded ensemble, read once."""
+        if id(model) not in self._floors:
+            self._floors[id(model)] = (model, read_forest(model, self.space))
+        return self._floors[id(model)][1]
 
     def _bound(self, atoms: Atoms) -> float:
         """Without a proof: the trees one by one, the farthest that a point can lie, the widest spread."""

@@ -117,7 +117,9 @@ class _Climber:
     def __init__(self, atoms: Atoms, goal: Goal, bonus: Bonus) -> None:
         self.atoms, self.goal, self.bonus = atoms, goal, bonus
         self.sizes = np.array([len(column) for column in atoms.columns])
-        self.tables = [_Tables(boxes, len(self.sizes), self.sizes) for boxes in atoms.boxes]
+        forests = [*atoms.boxes, *(boxes for boxes, _ in atoms.floors)]
+        self.tables = [_Tables(boxes, len(self.sizes), self.sizes) for boxes in forests]
+        self.members, self.low = len(atoms.boxes), np.array([low for _, low in atoms.floors])
         self.coded = atoms.space.coded
         self.terms = [
             bonus.terms[c][column.value.astype(np.int64)] if c in bonus.terms else np.zeros(len(column))
@@ -141,9 +143,9 @@ class _Climber:
             for p in rng.permutation(len(self.sizes)):
                 if self.sizes[p] == 1:
                     continue
-                members = [self._of_column(k, p, x, v[k], f[k]) for k in range(len(self.tables))]
-                value = self._value(np.stack(members), p, x, apart) + self.terms[p]
-                value = value - self.penalty * self._violation(x, p)
+                every_one = np.stack([self._of_column(k, p, x, v[k], f[k]) for k in range(len(self.tables))])
+                value = self._value(every_one[: self.members], p, x, apart) + self.terms[p]
+                value = value - self.penalty * (self._violation(x, p) + self._below(every_one))
                 best = value.argmax(1)
                 better = value[every, best] > value[every, x[:, p]] + _GAIN
                 if not better.any():
@@ -152,7 +154,7 @@ class _Climber:
                 for k, table in enumerate(self.tables):
                     allowed, leaf = table.allowed[p], table.leaf[p]
                     v[k][:, leaf] += allowed[:, old].T.astype(np.int16) - allowed[:, new].T
-                    f[k] = members[k][every, new] - table.boxes.base
+                    f[k] = every_one[k][every, new] - table.boxes.base
                 if apart is not None and self.coded[p] and self.data is not None:
                     own = self.data[None, :, p]
                     apart += (new[:, None] != own).astype(apart.dtype) - (old[:, None] != own)
@@ -162,16 +164,23 @@ class _Climber:
         predictions = np.stack([f[k] + table.boxes.base for k, table in enumerate(self.tables)])
         least = None if apart is None else apart.min(1)
         rewards = np.sum([term[x[:, c]] for c, term in enumerate(self.terms)], 0)
-        return x, self._combined(predictions, least) + rewards - self.penalty * self.broken(x)
+        return x, self._combined(predictions[: self.members], least) + rewards - self.penalty * self.broken(x)
 
     def broken(self, x: np.ndarray) -> np.ndarray:
         """By how much each row breaks the constraints, (R,)."""
         total = np.zeros(len(x))
+        for table, low in zip(self.tables[self.members :], self.low, strict=True):
+            reached = table.boxes.base + np.where(table.broken(x) == 0, table.boxes.value, 0).sum(1)
+            total += np.maximum(0.0, low - reached)
         for alternatives in self.rows:
             total += np.min(
                 [sum((row.broken(row.total(x)) for row in rows), np.zeros(len(x))) for rows in alternatives], 0
             )
         return total
+
+    def _below(self, predictions: np.ndarray) -> np.ndarray:
+        """By how much the bounded forests are below their bounds, (forests, R, A) -> (R, A)."""
+        return np.maximum(0.0, self.low[:, None, None] - predictions[self.members :]).sum(0)
 
     def _of_column(self, k: int, p: int, x: np.ndarray, v: np.ndarray, f: np.ndarray) -> np.ndarray:
         """Predictions of a member for every atom of column p, (R, A)."""

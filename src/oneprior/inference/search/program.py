@@ -13,7 +13,8 @@ rows, which is tighter. Shallow trees of many codes have a nearly integral relax
 
 Bonus is linear too: a variable below the overlap distance to each of the data, P - sum_p x[p, x_i,p]; and for the
 mean deviation of the members, which is to be large, a sign for each. A ball around any of several centres is a choice
-of one of them. Numbers that are weighed have a variable between the ends of their atom.
+of one of them. Numbers that are weighed have a variable between the ends of their atom. A bounded ensemble has leaves
+of its own, and one row over their values.
 
 The bound that is returned is HiGHS's dual bound: no point of the space is higher, up to its tolerance.
 """
@@ -113,20 +114,22 @@ class Program:
         ones = np.ones(len(atoms.columns))
         self.lines.add(places, self.x + np.arange(self.start[-1]), 1.0, ones, ones)
         self._objective()
+        for boxes, low in atoms.floors:
+            z = self._forest(boxes, 0.0)
+            self.lines.add(0, z + np.arange(len(boxes.value)), boxes.value, low - boxes.base, np.inf)
         for alternatives in atoms.rows:
             self._constraint(alternatives)
 
     def _fits(self) -> None:
         points = 0 if self.bonus.data is None else len(self.bonus.data) * len(self.atoms.columns)
-        splits = sum(
-            len(b.node_split) * 2 * np.mean([len(left) for left in b.split_left] or [0]) for b in self.atoms.boxes
-        )
-        leaves = sum(2 * len(boxes.path_leaf) for boxes in self.atoms.boxes)
+        forests = [*self.atoms.boxes, *(boxes for boxes, _ in self.atoms.floors)]
+        splits = sum(len(b.node_split) * 2 * np.mean([len(left) for left in b.split_left] or [0]) for b in forests)
+        leaves = sum(2 * len(boxes.path_leaf) for boxes in forests)
         size = int(self.start[-1]) + points + int(splits) + leaves
         if size > LARGEST:
             raise InputError(
                 f"the program of this search has about {size:.1e} numbers ({len(self.atoms.columns)} columns, "
-                f"{int(self.start[-1])} codes that differ, {sum(len(b.value) for b in self.atoms.boxes)} leaves, "
+                f"{int(self.start[-1])} codes that differ, {sum(len(b.value) for b in forests)} leaves, "
                 f"{points} of the distance), and {LARGEST:.1e} can be held: use fewer or shallower trees, fewer codes, "
                 "or a distance to fewer points"
             )

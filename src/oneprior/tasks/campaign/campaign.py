@@ -26,6 +26,7 @@ from torch import Tensor
 from oneprior.core import InputError, ShapeError, replacing
 from oneprior.data import Dataset
 from oneprior.data.extended import Extended
+from oneprior.tasks.campaign.admission import Admission
 from oneprior.tasks.campaign.code_space import CodeSpace
 from oneprior.tasks.campaign.latents import Known, Latents, Proposal, Proposals
 from oneprior.tasks.campaign.ledger import Entry, Ledger
@@ -66,7 +67,7 @@ class Campaign:
         if tuple(data.event_shape) != tuple(run.event_shape):
             raise ShapeError("the data of the campaign", tuple(data.event_shape), tuple(run.event_shape))
         self.folder, self.ledger, self.run, self.data, self.settings = folder, ledger, run, data, settings
-        self.latents = latents_of(run)
+        self.latents, self.admission = latents_of(run), Admission(settings.rules, run.units)
         self._points: np.ndarray | None = None
 
     @classmethod
@@ -84,6 +85,7 @@ class Campaign:
         """
         folder = Path(folder)
         latents_of(run)  # refused before anything is written
+        Admission(settings.rules, run.units)
         ledger = Ledger(folder, new=True)
         ledger.remember(settings=settings.to_json(), run=str(run.path.resolve()), rows=len(data))
         return cls(folder, ledger, run, data, settings)
@@ -164,7 +166,7 @@ class Campaign:
 
     def told(self) -> list[Entry]:
         """Candidates and events that were told, in order."""
-        return [entry for entry in self.ledger.entries() if entry.origin != "data" and entry.state != "open"]
+        return [e for e in self.ledger.entries() if e.origin in ("asked", "told") and e.state != "open"]
 
     @property
     def objectives(self) -> Objectives:
@@ -220,7 +222,7 @@ class Campaign:
             if entry.point is not None and entry.about.get("prior") == self.run.name:
                 made[k] = entry.point
         scored = np.array([entry.state == "scored" for entry in entries], dtype=bool)
-        every = np.concatenate([scores, self.scores_of(entries)]) if entries else scores
+        every = np.concatenate([scores, self.scores_of(entries)])
         searched, goal = self.objectives.of_round(every, self.settings.seed, number)
         return Known(
             np.concatenate([data[rows], made[scored]]),
@@ -229,6 +231,7 @@ class Campaign:
             np.concatenate([data, made]),
             data,
             self._successes(scores, entries),
+            self.admission,
         )
 
     def _successes(self, scores: np.ndarray, entries: Sequence[Entry]) -> list[bool]:
@@ -263,6 +266,8 @@ class Campaign:
         found = proposals.found
         searches = [{"status": one.status, "gap": one.gap, "seconds": one.seconds} for one in found]
         self.ledger.add_round(number, {**proposals.about, "searches": searches, "run": self.run.name})
+        if proposals.refused:
+            self._refused(number, proposals.refused)
         if not found:
             return []
         points = np.stack([one.point for one in found])
@@ -273,6 +278,14 @@ class Campaign:
         ]
         numbers = self.ledger.add("asked", number, events.numpy(), points, kept)
         return [Candidate(id=k, event=event, **vars(one)) for k, event, one in zip(numbers, events, found, strict=True)]
+
+    def _refused(self, number: int, refused: Sequence[tuple[np.ndarray, str]]) -> None:
+        """Remember what broke a rule: it is known, and never asked for."""
+        points = np.stack([point for point, _ in refused])
+        about = [{"prior": self.run.name}] * len(points)
+        numbers = self.ledger.add("refused", number, self.latents.decode(points).numpy(), points, about)
+        for entry, (_, rule) in zip(numbers, refused, strict=True):
+            self.tell(entry, math.nan, f"it breaks the rule {rule!r}")
 
     # Following ------------------------------------------------------------------------------------------------------
 

@@ -6,12 +6,14 @@ the best and beside all that is known; what the token prior holds for unlikely i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from oneprior.core import IncompatiblePrior
-from oneprior.inference.search.constraints import Ball, Constraint, Exclude
+from oneprior.inference.search.constraints import AtLeast, Ball, Constraint, Exclude
 from oneprior.inference.search.exact import Effort, Search
 from oneprior.inference.search.objective import Bonus, nearest
 from oneprior.inference.search.space import Space
@@ -25,6 +27,8 @@ from oneprior.training import Run
 _ROWS = 256
 _PASSED_OVER = 20
 """Grids in a round that may be passed over as unlikely before one is taken all the same."""
+_REFUSED, _LEARNED = 60, 6
+"""Grids in a round that may break a rule, and after how many of them the rules are learned anew."""
 
 
 class CodeSpace(Latents):
@@ -67,19 +71,21 @@ class CodeSpace(Latents):
         return codes.reshape(-1, *self.law.grid)
 
     def propose(self, known: Known, settings: Settings, number: int, count: int) -> Proposals:
-        order = np.argsort(-known.merit, kind="stable")
-        surrogate = self._surrogate(known, settings, number, order)
         least, bonus = self._least_log_prob(known.data, settings), self._bonus(known, settings)
+        effort = Effort(seconds=settings.seconds, seed=settings.seed + number)
+        starts = known.points[np.argsort(-known.merit, kind="stable")[: max(8, settings.centres)]]
         seen = {point.tobytes() for point in known.every}
         constraints: list[Constraint] = []
         if settings.radius is not None:
-            constraints.append(Ball(known.points[order[: settings.centres]], settings.radius))
+            constraints.append(Ball(starts[: settings.centres], settings.radius))
         found: list[Proposal] = []
-        passed = 0
-        effort = Effort(seconds=settings.seconds, seed=settings.seed + number)
-        search = Search(surrogate.models, self.space, goal=known.goal, bonus=bonus, effort=effort)
-        while len(found) < count:
-            best = search.best(constraints, known.points[order[:8]])
+        refused: list[tuple[np.ndarray, str]] = []
+        space, passed = self._seen(settings), 0
+        surrogate = self._surrogate(known, space, settings, number)
+        search = Search(surrogate.models, space, goal=known.goal, bonus=bonus, effort=effort)
+        rules = self._rules(known, space, settings, [])
+        while len(found) < count and len(refused) < _REFUSED:
+            best = search.best([*constraints, *rules], starts[:8])
             if best.point is None:
                 break
             log_prob = float(self.log_prob(best.point[None])[0])
@@ -89,19 +95,48 @@ class CodeSpace(Latents):
                 passed += over
                 constraints.append(Exclude(best.point))
                 continue
+            if broken := known.admission.broken(self.decode(best.point[None]))[0]:
+                refused.append((best.point, broken))
+                constraints.append(Exclude(best.point, settings.apart))
+                if len(refused) % _LEARNED == 0:
+                    rules = self._rules(known, space, settings, refused)
+                continue
             constraints.append(Exclude(best.point, settings.apart))
             apart = float(nearest(best.point[None], known.every, self.space.coded)[0])
             searched = (best.prediction, best.bound, best.gap, best.status)
             found.append(Proposal(best.point, *searched, apart, log_prob, likely, best.seconds))
-        told = {"r2": surrogate.r2, "error": surrogate.error, "trees": surrogate.trees, "points": surrogate.points}
-        return Proposals(found, {**told, "passed": passed})
+        told = {name: getattr(surrogate, name) for name in ("r2", "error", "trees", "points")}
+        return Proposals(found, {**told, "passed": passed, "refused": len(refused)}, refused)
 
-    def _surrogate(self, known: Known, settings: Settings, number: int, order: np.ndarray) -> Surrogate:
+    def _rules(
+        self, known: Known, space: Space, settings: Settings, refused: Sequence[tuple[np.ndarray, str]]
+    ) -> list[Constraint]:
+        """What an ensemble has learned of the rules; the more was refused, the more room is left to be safe."""
+        if not known.admission:
+            return []
+        some = np.random.default_rng(settings.seed).permutation(len(known.data))[: settings.best]
+        points = np.concatenate([known.data[some], known.every[len(known.data) :], *(p[None] for p, _ in refused)])
+        margins = known.admission.margins(self.decode(points))[0].numpy()
+        wide = max(float(np.median(np.abs(margins))), 1e-9)
+        learned = fit_surrogate(space, points, np.clip(margins, -wide, wide), settings.trees, seed=settings.seed)
+        return [AtLeast(learned.models[0], learned.error * len(refused) / (2 * _LEARNED))]
+
+    def _seen(self, settings: Settings) -> Space:
+        """The space as the trees see it: codes as they are, or as their vectors in the codebook."""
+        if settings.splits == "codes":
+            return self.space
+        vectors = self.run.model.codebook
+        if vectors is None:
+            raise IncompatiblePrior(f"a {self.run.family} has no vectors of its codes: split on the codes")
+        return Space.grid(self.numbers, self.law.vocabulary, vectors.detach().double().cpu().numpy())
+
+    def _surrogate(self, known: Known, space: Space, settings: Settings, number: int) -> Surrogate:
         """Fitted to the best, and to some of the others, drawn anew in every round."""
+        order = np.argsort(-known.merit, kind="stable")
         rng = np.random.default_rng([settings.seed, number])
         used = np.concatenate([order[: settings.best], rng.permutation(order[settings.best :])[: settings.others]])
         seed = settings.seed + number
-        return fit_surrogate(self.space, known.points[used], known.scores[used], settings.trees, seed=seed)
+        return fit_surrogate(space, known.points[used], known.scores[used], settings.trees, seed=seed)
 
     def _bonus(self, known: Known, settings: Settings) -> Bonus:
         terms = {}

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from oneprior.inference.search.objective import Goal
+from oneprior.tasks.campaign.admission import Admission
 from oneprior.tasks.campaign.settings import Settings
 from oneprior.training import Run
 
@@ -26,6 +27,7 @@ class Known:
         every: points of all that is known, the failed and the unscored too, (m, numbers).
         data: points of the data, (rows, numbers).
         rounds: whether each round found something better than all before it.
+        admission: the rules that what is asked for must keep.
     """
 
     points: np.ndarray
@@ -34,6 +36,7 @@ class Known:
     every: np.ndarray
     data: np.ndarray
     rounds: Sequence[bool] = ()
+    admission: Admission = field(default_factory=Admission)
 
     @property
     def merit(self) -> np.ndarray:
@@ -75,10 +78,12 @@ class Proposals:
     Args:
         found: them.
         about: what is worth telling of the model behind them: r2, error, trees, points, passed.
+        refused: points that break a rule, and which.
     """
 
     found: Sequence[Proposal]
     about: Mapping[str, Any] = field(default_factory=dict)
+    refused: Sequence[tuple[np.ndarray, str]] = ()
 
 
 class Latents(ABC):

@@ -23,7 +23,7 @@ from oneprior.core import BadRunError, InputError
 NAME = "campaign.sqlite"
 VERSION = 2
 State = Literal["open", "scored", "failed"]
-Origin = Literal["data", "asked", "told"]
+Origin = Literal["data", "asked", "told", "refused"]
 _TABLES = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE events (
@@ -51,7 +51,7 @@ class Entry:
 
     Args:
         id: its number, from 1, in the order of asking.
-        origin: from the data, asked for, or told without being asked for.
+        origin: from the data, asked for, told without being asked for, or refused by a rule before it was asked for.
         round: in which it came.
         state: open (asked for, no score yet), scored, or failed.
         row: of the data set, for what comes from there.

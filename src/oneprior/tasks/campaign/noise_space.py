@@ -24,6 +24,8 @@ from oneprior.training import Run
 _ROWS = 64
 _FEWEST = 10
 """Scored points before a process is fitted to them."""
+_TRIED = 8
+"""Candidates for each that is wanted, where some may break a rule."""
 
 
 class NoiseSpace(Latents):
@@ -66,29 +68,34 @@ class NoiseSpace(Latents):
 
     def propose(self, known: Known, settings: Settings, number: int, count: int) -> Proposals:
         there = np.isfinite(known.points).all(1)
+        more = count * _TRIED if known.admission else count
         points, scores = known.points[there], known.scores[there]
         if len(points) < _FEWEST:
-            drawn = Rows(count, seed=settings.seed, stream=f"round {number}").normal(self.numbers)
+            drawn = Rows(more, seed=settings.seed, stream=f"round {number}").normal(self.numbers)
             found = drawn.double().numpy()
-            prediction = np.full(count, float(scores.mean()) if len(scores) else math.nan)
+            prediction = np.full(more, float(scores.mean()) if len(scores) else math.nan)
             told, status = {"r2": math.nan, "error": math.nan, "trees": 0, "points": len(points), "passed": 0}, "drawn"
         else:
             length = region_length(known.rounds, count, self.numbers)
             region = trust_region(
-                points, known.goal(scores), count, length, np.random.default_rng([settings.seed, number])
+                points, known.goal(scores), more, length, np.random.default_rng([settings.seed, number])
             )
             found, prediction = region.points, self._score(region.prediction, known.goal)
             told = {"r2": region.r2, "error": math.nan, "trees": 0, "points": region.used, "passed": 0}
             status = f"trust region of {length:.3g}"
-        apart = np.linalg.norm(found[:, None] - points[None], axis=2).min(1) if len(points) else np.full(count, np.inf)
+        broken = known.admission.broken(self.decode(found))
+        kept = [k for k, rule in enumerate(broken) if not rule][:count]
+        refused = [(found[k], rule) for k, rule in enumerate(broken[: kept[-1] if kept else more]) if rule]
+        told["refused"] = len(refused)
+        apart = np.linalg.norm(found[:, None] - points[None], axis=2).min(1) if len(points) else np.full(more, np.inf)
         log_prob = self.log_prob(found)
         proposals = [
             Proposal(
                 found[k], float(prediction[k]), math.inf, math.inf, status, float(apart[k]), float(log_prob[k]), True, 0
             )
-            for k in range(count)
+            for k in kept
         ]
-        return Proposals(proposals, told)
+        return Proposals(proposals, told, refused)
 
     @staticmethod
     def _score(merit: np.ndarray, goal: Goal) -> np.ndarray:

@@ -27,6 +27,8 @@ class Settings:
         realism: weight of a code's log-probability at its place among the data, in the program.
         unlikely: share of the data below whose log-probability, by the token prior, a candidate is passed over; None
             to take all.
+        rules: what every candidate must keep: the content of a file of specifications.
+        splits: what the trees see of a code: "codes", its number, or "codebook", its vector.
         seconds: limit of time of one search.
         retrain_every: candidates told between two trainings of the prior; 0 for never.
         rank_k: of the weights of training; see `retraining`.
@@ -46,6 +48,8 @@ class Settings:
     spread: float = 0.0
     realism: float = 0.0
     unlikely: float | None = 0.001
+    rules: Any = None
+    splits: str = "codes"
     seconds: float = 60.0
     retrain_every: int = 5
     rank_k: float = 1e-3
@@ -57,6 +61,8 @@ class Settings:
         for name in ("distance", "spread", "realism", "retrain_every", "rank_k", "share", "first_share"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if self.splits not in ("codes", "codebook"):
+            raise InputError(f"trees split on 'codes' or on the 'codebook', not on {self.splits!r}")
         if self.spread and self.trees.members < 2:
             raise InputError("one ensemble has no spread: give the trees several members")
 

@@ -1,0 +1,62 @@
+"""Candidates that keep a written specification, and what becomes of those that do not.
+
+A rule of single events (`evaluation.specifications`) is as cheap as the score is dear: it is asked of every candidate
+before anybody scores it, and one that breaks it is remembered as refused and never asked for. How far grids of codes
+are from breaking the rules is learned by an ensemble of its own, and the exact search bounded by it (`AtLeast`): so it
+does not have to try ground on which nothing is allowed point by point.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oneprior.core import AffineMap, InputError
+from oneprior.evaluation.specifications import Outputs, suite_from
+
+_ROWS = 512
+
+
+class Admission:
+    """The rules of a campaign.
+
+    Args:
+        content: of a file of specifications, as YAML has it; None for no rule.
+        units: of the events.
+
+    Raises:
+        InputError: for rules of other things than single events.
+    """
+
+    def __init__(self, content: Any = None, units: AffineMap = AffineMap()) -> None:
+        self._suite, self._units = None if content is None else suite_from(content), units
+        for one in self._suite.specifications if self._suite else ():
+            if one.scope != "sample":
+                raise InputError(
+                    f"{one.name} is a rule of a {one.scope}; candidates are held to rules of single events"
+                )
+
+    def __bool__(self) -> bool:
+        return self._suite is not None
+
+    def margins(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """How far each event is from breaking its worst rule, below 0 where it does, and which that is, (n,) each.
+
+        Args:
+            x: (n, *event_shape) in [-1, 1].
+        """
+        if self._suite is None:
+            return torch.full((len(x),), torch.inf, dtype=torch.float64), torch.zeros(len(x), dtype=torch.int64)
+        parts = [self._suite.margins(Outputs(part, units=self._units)) for part in x.split(_ROWS)]
+        found = torch.cat(parts, 1).nan_to_num(nan=-torch.inf).min(0)
+        return found.values, found.indices
+
+    def broken(self, x: Tensor) -> list[str]:
+        """The name of the rule that each event breaks worst, "" where it keeps all."""
+        if self._suite is None:
+            return [""] * len(x)
+        margins, which = (part.tolist() for part in self.margins(x))
+        rules = self._suite.specifications
+        return [rules[k].name if margin < 0 else "" for margin, k in zip(margins, which, strict=True)]

@@ -1,0 +1,92 @@
+"""Candidates that keep a specification, splits on the codebook, and how near candidates come to a group."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from oneprior.core import AffineMap, InputError
+from oneprior.data import digits
+from oneprior.evaluation.embed import principal_features
+from oneprior.inference.search.surrogate import Trees
+from oneprior.tasks.campaign.admission import Admission
+from oneprior.tasks.campaign.campaign import Campaign
+from oneprior.tasks.campaign.settings import Settings
+from oneprior.tasks.campaign.shift import shifts
+from oneprior.training import train
+
+TREES = Trees(most=30, least=5)
+DARK = {"checks": [{"name": "not too bright", "check": "mean", "at_most": 5.0}]}  # grey levels go to 16
+QUIET = {"held_out": 0.0, "preview_every": 0, "tracker": "none"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "codes"
+    tiny = {"codes": 16, "latent": 4, "width": 8, "prior_width": 16, "prior_depth": 1, "prior_heads": 2}
+    return train("vqvae", data=digits(), out=out, images=8000, batch_size=32, **QUIET, **tiny)
+
+
+def begun(run, folder, **settings):
+    """A campaign that knows the ink of every third digit."""
+    campaign = Campaign.begin(folder, run, digits(), Settings(trees=TREES, retrain_every=0, **settings))
+    rows = np.arange(0, 1797, 3)
+    campaign.score_data(rows, campaign.data.batch(torch.from_numpy(rows)).x.flatten(1).mean(1).numpy())
+    return campaign
+
+
+def test_the_worst_broken_rule_is_named():
+    both = {"checks": [*DARK["checks"], {"name": "not empty", "check": "largest", "at_least": 8}]}
+    admission = Admission(both, AffineMap.from_range(0, 16))
+    bright, empty, good = torch.ones(1, 8, 8), -torch.ones(1, 8, 8), -torch.ones(1, 8, 8)
+    good[0, 2:4] = 0.5
+    assert admission.broken(torch.stack([bright, empty, good])) == ["not too bright", "not empty", ""]
+    assert Admission(None, AffineMap()).broken(torch.stack([bright])) == [""]
+
+
+def test_a_rule_of_sets_is_refused(run, tmp_path):
+    with pytest.raises(InputError, match="new is a rule of a set"):
+        begun(run, tmp_path / "set", rules={"checks": [{"name": "new", "check": "variety", "at_least": 1}]})
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("family", ["vqvae", "vae"])
+def test_candidates_keep_the_rules(run, family, tmp_path):
+    if family == "vae":
+        run = train("vae", data=digits(), out=tmp_path / "vae", images=3000, latent=4, width=8, **QUIET)
+    free, held = begun(run, tmp_path / "free"), begun(run, tmp_path / "held", rules=DARK)
+    most, made = held.run.units.to_model(torch.tensor(5.0)), []
+    for _ in range(2):
+        for one in held.ask(2):
+            made.append(float(one.event.mean()))
+            held.tell(one.id, made[-1])
+    assert made
+    assert max(made) <= most + 1e-6
+    if family == "vqvae":  # without the rule it goes where it wants
+        assert max(float(one.event.mean()) for one in free.ask(2)) > most
+    refused = [entry for entry in held.ledger.entries() if entry.origin == "refused"]
+    assert {entry.note for entry in refused} <= {"it breaks the rule 'not too bright'"}
+    assert sum(one["refused"] for one in held.ledger.rounds()) == len(refused)
+    assert not [entry for entry in held.told() if entry.origin == "refused"]
+
+
+def test_splits_on_the_codebook_are_proven_too(run, tmp_path):
+    campaign = begun(run, tmp_path / "vectors", splits="codebook", unlikely=None)
+    found = campaign.ask(2)
+    assert [one.status for one in found] == ["optimal", "optimal"]
+    assert found[0].prediction >= found[1].prediction
+    with pytest.raises(InputError, match="'codes' or on the 'codebook'"):
+        Settings(splits="colours")
+
+
+def test_what_comes_nearer_has_smaller_distances():
+    x = digits().batch(torch.arange(1797)).x
+    zero = torch.from_numpy(load_digits().target == 0)
+    group, more, rest = x[zero][:90], x[zero][90:], x[~zero]
+    found = shifts(group, [("rest", rest), ("more", more), ("few", rest[:3])], principal_features(group, 16))
+    assert [one.name for one in found] == ["rest", "more"]
+    assert found[0].n == found[1].n == len(more)
+    assert found[1].kernel < found[0].kernel - 2 * found[0].error
+    assert found[1].frechet < found[0].frechet
+    with pytest.raises(InputError, match="too small"):
+        shifts(group[:3], [("rest", rest)], principal_features(group, 4))

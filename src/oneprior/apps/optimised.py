@@ -15,9 +15,11 @@ from torch import Tensor
 
 from oneprior.apps import plots, report
 from oneprior.apps.evaluated import foot, number
+from oneprior.apps.molecules import drawn
 from oneprior.apps.pictures import Picture, grid
 from oneprior.core import AffineMap, Geometry
 from oneprior.data import write_events
+from oneprior.data.molecules import FORMAT, as_smiles
 from oneprior.tasks.campaign.campaign import Campaign
 from oneprior.tasks.campaign.ledger import Entry
 from oneprior.tasks.campaign.shift import Shift
@@ -37,7 +39,11 @@ class PictureOf:
     units: AffineMap
     geometry: Geometry
 
-    def __call__(self, event: np.ndarray, folder: Path) -> Path:
+    def __call__(self, event: np.ndarray | str, folder: Path) -> Path:
+        if isinstance(event, str):
+            path = folder / "event.smi"
+            path.write_text(f"{event}\n", encoding="utf-8")
+            return path
         x = self.units.to_model(torch.from_numpy(np.asarray(event, dtype=np.float32)))
         return self.of_model(x.numpy(), folder, "event")
 
@@ -84,7 +90,7 @@ def figures(campaign: Campaign) -> dict[str, Any]:
 def write_grid(campaign: Campaign, path: Path) -> Path:
     """The best candidates so far as one picture."""
     best = _made(campaign)[: _SHOWN * 2]
-    return grid(_events(best), columns=_SHOWN).save(path) if best else path
+    return _drawn(campaign, _events(best)).save(path) if best else path
 
 
 def write_pictures(campaign: Campaign, folder: Path) -> list[Path]:
@@ -205,6 +211,13 @@ def _off(campaign: Campaign, entries: Sequence[Entry]) -> float:
     return float(np.abs(reached - [entry.about["prediction"] for entry in own]).mean())
 
 
+def _drawn(campaign: Campaign, x: Tensor) -> Picture:
+    """Events in rows of `_SHOWN`; molecules as formulas."""
+    if campaign.run.geometry.format == FORMAT:
+        return drawn(as_smiles(x, campaign.run.geometry.tokens), _SHOWN)
+    return grid(x, columns=_SHOWN)
+
+
 def _events(entries: Sequence[Entry]) -> Tensor:
     return torch.from_numpy(np.stack([entry.event for entry in entries if entry.event is not None]))
 
@@ -212,16 +225,14 @@ def _events(entries: Sequence[Entry]) -> Tensor:
 def _pictures(campaign: Campaign, made: list[Entry]) -> list[report.Section]:
     """The best, the nearest training event of each, and the best of some rounds."""
     best = made[:_SHOWN]
-    rows: list[tuple[str, Picture]] = [("the best", grid(_events(best), columns=_SHOWN))]
-    rows.append(("nearest in the data", grid(_nearest(campaign, _events(best)), columns=_SHOWN)))
+    rows: list[tuple[str, Picture]] = [("the best", _drawn(campaign, _events(best)))]
+    rows.append(("nearest in the data", _drawn(campaign, _nearest(campaign, _events(best)))))
     by_round: dict[int, Entry] = {}
     for entry in made:
         by_round.setdefault(entry.round, entry)
     some = sorted(by_round)
     some = [some[k] for k in sorted({round(k) for k in np.linspace(0, len(some) - 1, _SHOWN)})]
-    rows.append(
-        (f"best of rounds {', '.join(map(str, some))}", grid(_events([by_round[r] for r in some]), columns=_SHOWN))
-    )
+    rows.append((f"best of rounds {', '.join(map(str, some))}", _drawn(campaign, _events([by_round[r] for r in some]))))
     return [report.Heading("The best"), report.Strips(rows, f"Scores of the best: {'; '.join(map(_words, best))}.")]
 
 

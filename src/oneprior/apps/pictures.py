@@ -48,6 +48,10 @@ class Picture:
         return Path(path)
 
 
+_MOST_CURVES = 16
+"""Channels of a signal beyond which it is shown as a picture of its own, a channel a row."""
+
+
 def tiles(x: Tensor, *, low: float = -1.0, high: float = 1.0, colours: str = "", clip: bool = False) -> np.ndarray:
     """Each event as one small RGBA picture.
 
@@ -69,6 +73,8 @@ def tiles(x: Tensor, *, low: float = -1.0, high: float = 1.0, colours: str = "",
     x = x.detach().float().cpu()
     if colours and x.shape[1] == 3:
         x = x.square().mean(1, keepdim=True).sqrt()
+    if x.dim() == 3 and x.shape[1] > _MOST_CURVES:  # sequences of tokens: a token a row
+        x = x[:, None]
     if x.dim() == 3:
         return _curves(x.numpy(), low, high)
     if x.dim() == 5:

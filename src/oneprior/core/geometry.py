@@ -14,8 +14,9 @@ class Geometry:
         dtype: NumPy name of the stored type ("uint8", "uint16", "float32", ...).
         spacing: distance between samples along each spatial axis, in millimetres, or empty where unknown.
         affine: 4x4 voxel-to-world matrix as nested tuples (NIfTI, RAS+, millimetres), or None.
-        format: the kind of file it came from ("png", "tiff", "npy", "nifti", "dicom", "idx", "clip").
+        format: the kind of file it came from ("png", "tiff", "npy", "nifti", "dicom", "idx", "clip", "selfies").
         axis: for slices cut from a volume, the axis that was cut; else None.
+        tokens: of sequences, what each channel stands for; else empty.
     """
 
     dtype: str = "float32"
@@ -23,6 +24,7 @@ class Geometry:
     affine: tuple[tuple[float, ...], ...] | None = None
     format: str = ""
     axis: int | None = None
+    tokens: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -34,6 +36,7 @@ class Geometry:
             **{
                 **state,
                 "spacing": tuple(state.get("spacing", ())),
+                "tokens": tuple(state.get("tokens", ())),
                 "affine": None if affine is None else tuple(tuple(row) for row in affine),
             }
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from oneprior.data.clips import FramesReader, is_frame
 from oneprior.data.decoded import BadFileError, Reader
 from oneprior.data.dicom import SeriesReader, is_dicom
 from oneprior.data.files import Files, FolderFiles, Taken, ZipFiles
+from oneprior.data.molecules import MoleculeReader
 from oneprior.data.plan import Request
 from oneprior.data.ranges import map_for, needs_survey
 from oneprior.data.readers import FileReader, kind_of
@@ -48,6 +50,18 @@ def open_hub(table: object, what: str, place: Path | None, request: Request) -> 
     if request.labels and (column := reader.labels(request.label_key)) is not None:
         told = labelling.from_values(np.repeat(column[0][result.items], result.rows, axis=0), what, column[1])
     return _assemble(result, source, Taken(reader.names, result.items), told, request, what)
+
+
+def open_molecules(place: Path, request: Request) -> StoredDataset:
+    """The data set of a file of molecules; the size of the plan is the length of the sequences."""
+    size = request.plan.size
+    if size is not None and not isinstance(size, int) and len(size) != 1:
+        raise InputError(f"{place}: molecules have one axis; --size is the length of their sequences, got {size}")
+    length = size if size is None or isinstance(size, int) else size[0]
+    reader = MoleculeReader(place, request.key, request.tokens, length, request.skip_bad)
+    plain = replace(request, plan=replace(request.plan, size=None))
+    result, source = _look(reader, place, plain)
+    return _assemble(result, source, Taken(reader.names, result.items), None, plain, str(place))
 
 
 def list_files(place: Path, key: str | None) -> Files:

@@ -8,12 +8,13 @@
 | folder or zip of DICOM | one volume for each series |
 | .gif, a folder of them, or of frames with `clips=True` | (channels, time, height, width) |
 | `datasets.Dataset`, a folder by `save_to_disk` | the pictures of a column |
+| .smi, .smiles, .selfies, .csv with a column of SMILES | molecules, (tokens, length); see `data.molecules` |
 | array or tensor | see `array_dataset` |
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,9 @@ from oneprior.data import hub
 from oneprior.data.batch import Dataset
 from oneprior.data.fit import Fit, Size, parse_size
 from oneprior.data.from_arrays import open_array
-from oneprior.data.from_files import archive_in, choose_reader, list_files, open_files, open_hub
+from oneprior.data.from_files import archive_in, choose_reader, list_files, open_files, open_hub, open_molecules
 from oneprior.data.memory import array_dataset
+from oneprior.data.molecules import is_molecules
 from oneprior.data.plan import Channels, Plan, Request
 from oneprior.data.stored import StoredDataset
 
@@ -46,6 +48,7 @@ def open_dataset(
     skip_bad: bool = False,
     labels: bool = True,
     cache: Path | str | bool = True,
+    tokens: Sequence[str] = (),
 ) -> Dataset:
     """Open real data as events in [-1, 1].
 
@@ -65,6 +68,7 @@ def open_dataset(
         labels: whether to read labels where there are any.
         cache: keep what is decoded or unpacked beside the data (True), in this folder, or not at all (False; arrays
             that are packed are unpacked all the same).
+        tokens: of sequences, those that a model knows; `size` is then the length that it knows.
 
     Raises:
         InputError: names the file, what is wrong with it, and what to do.
@@ -90,6 +94,7 @@ def open_dataset(
         labels=labels,
         keep=cache is not False,
         cache=None if isinstance(cache, bool) else Path(cache),
+        tokens=tuple(tokens),
     )
     if hub.is_hub_dataset(path):
         return open_hub(path, "data set", None, request)
@@ -108,6 +113,8 @@ def _refuse(what: str, options: Mapping[str, object]) -> None:
 
 
 def _open(place: Path, request: Request) -> Dataset:
+    if is_molecules(place, request.key):
+        return open_molecules(place, request)
     array = open_array(place, request)
     if array is not None:
         return array

@@ -63,6 +63,7 @@ class Request:
         key, label_key, clips, layout, value_range, skip_bad, labels: as in `open_dataset`.
         keep: whether decoded files are kept in a cache.
         cache: the folder of the cache; None: beside the data.
+        tokens: of sequences; those of the file where empty.
     """
 
     plan: Plan = field(default_factory=Plan)
@@ -75,3 +76,4 @@ class Request:
     labels: bool = True
     keep: bool = True
     cache: Path | None = None
+    tokens: tuple[str, ...] = ()

@@ -5,11 +5,12 @@
 | .npz, .npy | all events, (n, channels, *space), in units and stored type; key "x" |
 | .png .jpg .tif | one picture, or a sheet of them; slices of volumes through the middle |
 | .nii .nii.gz | one volume, or several along the fourth axis |
+| .smi, .smiles | molecules, one to a line |
 | .gif | clips side by side, or pictures one after the other; 8 bits, to look at |
 | a folder (no suffix) | one file each |
 
 In a folder, pictures are PNG (8 and 16 bits) or TIFF (other types, or where they came from TIFF), volumes .nii.gz,
-clips folders of frames, signals .npy.
+clips folders of frames, molecules .smi, signals .npy.
 
 Everything is written under another name and renamed when it is whole.
 """
@@ -28,10 +29,12 @@ from torch import Tensor
 
 from oneprior.core import AffineMap, Geometry, InputError, ShapeError, replacing
 from oneprior.data.clips import encode_gif
+from oneprior.data.molecules import FORMAT, as_smiles
 from oneprior.data.npz import write_arrays
 from oneprior.data.pictures import encode_picture
 from oneprior.data.volumes import VOLUMES, encode_nifti
 
+MOLECULES = (".smi", ".smiles")
 _SHEETS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 
@@ -79,6 +82,8 @@ def write_events(
             raise InputError(f"{path}: signals are not volumes; write .npz")
         with replacing(path) as temporary:
             encode_nifti(in_units(x, units, geometry), temporary, geometry)
+    elif name.endswith(MOLECULES):
+        _write_molecules(x, path, geometry)
     elif name.endswith(".gif"):
         with replacing(path) as temporary:
             encode_gif(_moving(x), temporary)
@@ -86,7 +91,9 @@ def write_events(
         with replacing(path) as temporary:
             encode_picture(_sheet(x, units, geometry, path.suffix.lower(), columns), temporary)
     else:
-        raise InputError(f"{path}: {path.suffix} is not known; write .npz, .npy, .png, .tif, .nii.gz, .gif or a folder")
+        raise InputError(
+            f"{path}: {path.suffix} is not known; write .npz, .npy, .png, .tif, .nii.gz, .gif, .smi or a folder"
+        )
     return [path]
 
 
@@ -164,9 +171,22 @@ def _write_folder(
         stems = [f"{i:06d}_{stem}" for i, stem in enumerate(stems)]
     folder.mkdir(parents=True, exist_ok=True)
     written = []
+    if geometry.format == FORMAT:
+        for event, stem in zip(x, stems, strict=True):
+            written.append(_write_molecules(event[None], folder / f"{stem}.smi", geometry))
+        return written
     for event, stem in zip(x, stems, strict=True):
         written += _write_one(in_units(event, units, geometry), folder / stem, geometry)
     return written
+
+
+def _write_molecules(x: Tensor, path: Path, geometry: Geometry) -> Path:
+    """SMILES, one to a line."""
+    if geometry.format != FORMAT:
+        raise InputError(f"{path}: these events are no molecules; write .npz")
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(as_smiles(x, geometry.tokens)) + "\n", encoding="utf-8")
+    return path
 
 
 def _write_one(event: np.ndarray, stem: Path, geometry: Geometry) -> list[Path]:

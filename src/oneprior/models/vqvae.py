@@ -6,9 +6,9 @@ back:
 
     loss = |x - f(e)|^2 + commitment |z - sg(e)|^2,
 
-the codebook following by running means (`nets.quantizer`). With a critic of patches and a distance between features
-it is the VQGAN. The prior is a causal transformer over the grid, whose conditionals are exact: x = f(codes), codes ~
-p(codes).
+the codebook following by running means (`nets.quantizer`); of tokens the cross-entropy is in place of the square. With
+a critic of patches and a distance between features it is the VQGAN. The prior is a causal transformer over the grid,
+whose conditionals are exact: x = f(codes), codes ~ p(codes).
 
 Codec and transformer are trained in one run, as two players: the codec never sees the transformer's loss, and the
 transformer never moves the codec. It starts when `prior_start` of the training is done and learns while the codes
@@ -51,6 +51,10 @@ if TYPE_CHECKING:
     from diffusers import VQModel
 
 
+_LEAST = 1e-6
+"""Probability below which a token's is not told apart from none."""
+
+
 class VQVAE(Model):
     """See the module.
 
@@ -81,6 +85,8 @@ class VQVAE(Model):
         refuse_images("vqvae", self.conditions)
         self.grid = latent_grid(self.event_shape[1:], config.downsample)
         self.latent_shape = torch.Size((config.latent, *self.grid))
+        if config.one_hot and self.event_shape[0] % config.one_hot:
+            raise InputError(f"{self.event_shape[0]} channels are not {config.one_hot} groups of equally many tokens")
         self.encoder, self.decoder = self._parts()
         self.quantizer = Quantizer(config.codes, config.latent, decay=config.decay, dead=config.dead)
         self.sharpness = Sharpness(self.event_shape, config.adversarial, config.perceptual)
@@ -136,7 +142,7 @@ class VQVAE(Model):
     def _codec_losses(self, batch: Batch, rows: Rows) -> dict[str, Tensor]:
         quantized = self._quantize(batch.x, rows)
         reconstruction = self._decode(quantized.z)
-        error = (reconstruction - batch.x).square().flatten(1).mean(1)
+        error = self._error(reconstruction, batch.x)
         losses = {
             "reconstruction": mean_over_rows(error, batch),
             "commitment": mean_over_rows(self.config.commitment * quantized.commitment, batch),
@@ -175,7 +181,17 @@ class VQVAE(Model):
 
     def _decode(self, z: Tensor) -> Tensor:
         decoder = self.decoder
-        return decoder.decode(z) if isinstance(decoder, DiffusersAutoencoder) else decoder(z)
+        x = decoder.decode(z) if isinstance(decoder, DiffusersAutoencoder) else decoder(z)
+        if not self.config.one_hot:
+            return x
+        return x.unflatten(1, (self.config.one_hot, -1)).softmax(2).flatten(1, 2) * 2 - 1
+
+    def _error(self, reconstruction: Tensor, x: Tensor) -> Tensor:
+        """Of each row: the square of the difference, or the cross-entropy of tokens in nats a place."""
+        if not self.config.one_hot:
+            return (reconstruction - x).square().flatten(1).mean(1)
+        share = ((reconstruction + 1) / 2).clamp_min(_LEAST).log()
+        return -((x + 1) / 2 * share).sum(1).flatten(1).mean(1)
 
     @property
     def codebook(self) -> Tensor:

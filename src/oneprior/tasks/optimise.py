@@ -18,6 +18,7 @@ import torch
 from oneprior.core import InputError
 from oneprior.tasks.campaign.campaign import Campaign, Candidate
 from oneprior.tasks.campaign.ledger import Entry
+from oneprior.tasks.campaign.presented import presented
 from oneprior.tasks.campaign.scores import Evaluator, Outcome
 
 _ROWS = 64
@@ -57,7 +58,7 @@ def score_data(campaign: Campaign, evaluator: Evaluator, rows: Sequence[int]) ->
     left = [row for row in rows if row not in known]
     for start in range(0, len(left), _ROWS):
         some = left[start : start + _ROWS]
-        x = campaign.run.to_units(campaign.data.batch(torch.tensor(some)).x).numpy()
+        x = presented(campaign.run, campaign.data.batch(torch.tensor(some)).x)
         found = dict(evaluator(dict(zip(some, x, strict=True))))
         failed = [outcome.note for outcome in found.values() if outcome.failed]
         if len(failed) == len(some) and start == 0:  # the score itself is broken: nothing of it is kept
@@ -112,7 +113,7 @@ def _told(campaign: Campaign) -> int:
 def _scored(campaign: Campaign, evaluator: Evaluator, entries: Sequence[Entry], budget: int) -> Iterator[State]:
     """Score open entries, and tell each as it comes."""
     events = {
-        entry.id: campaign.run.to_units(torch.from_numpy(entry.event)).numpy()
+        entry.id: presented(campaign.run, torch.from_numpy(entry.event)[None])[0]
         for entry in entries
         if entry.event is not None
     }

@@ -52,6 +52,8 @@ def open_real(run: Run, path: str | Path, **options: Any) -> Dataset:
         options: of `open_dataset`, which win.
     """
     shaping = {name: value for name, value in _options(run).items() if name in _SHAPING and value is not None}
+    if run.geometry.tokens:  # sequences are read in the words that the run knows, as long as it knows them
+        shaping |= {"tokens": run.geometry.tokens, "size": run.event_shape[-1]}
     told = {name: value for name, value in options.items() if value is not None}
     return as_told(run, open_dataset(path, labels=bool(run.conditions), **(shaping | told)), path)
 

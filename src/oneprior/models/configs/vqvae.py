@@ -27,6 +27,8 @@ class VQVAEConfig:
         adversarial: weight of a critic of patches (VQGAN's term); 0 for none, and then there is no critic.
         perceptual: weight of a distance between features of a fixed random network; 0 for none.
         adversarial_start: share of the training after which the critic's term counts.
+        one_hot: the channels are so many groups of one-hot tokens, which the decoder tells by their probabilities; 0
+            where they are numbers. Set by itself for sequences.
         pretrained: JSON of the config of the diffusers network this was imported from; empty for our own.
     """
 
@@ -47,4 +49,5 @@ class VQVAEConfig:
     adversarial: float = 0.0
     perceptual: float = 0.0
     adversarial_start: float = 0.3
+    one_hot: int = 0
     pretrained: str = ""

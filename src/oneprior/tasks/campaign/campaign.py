@@ -32,6 +32,7 @@ from oneprior.tasks.campaign.latents import Known, Latents, Proposal, Proposals
 from oneprior.tasks.campaign.ledger import Entry, Ledger
 from oneprior.tasks.campaign.noise_space import NoiseSpace
 from oneprior.tasks.campaign.objectives import Objectives
+from oneprior.tasks.campaign.presented import identities
 from oneprior.tasks.campaign.retraining import retrain
 from oneprior.tasks.campaign.settings import Settings
 from oneprior.training import Progress, Run, load
@@ -69,6 +70,7 @@ class Campaign:
         self.folder, self.ledger, self.run, self.data, self.settings = folder, ledger, run, data, settings
         self.latents, self.admission = latents_of(run), Admission(settings.rules, run.units)
         self._points: np.ndarray | None = None
+        self._own: frozenset[bytes] | None = None
 
     @classmethod
     def begin(cls, folder: Path | str, run: Run, data: Dataset, settings: Settings = Settings()) -> Self:
@@ -232,7 +234,16 @@ class Campaign:
             data,
             self._successes(scores, entries),
             self.admission,
+            self._taken(entries),
         )
+
+    def _taken(self, entries: Sequence[Entry]) -> frozenset[bytes]:
+        """What was asked for or told, and the molecules of the data, which two grids of codes may well share."""
+        if self._own is None:
+            parts = torch.arange(len(self.data)).split(_BATCH) if self.run.geometry.tokens else ()
+            self._own = frozenset(own for part in parts for own in identities(self.run, self.data.batch(part).x))
+        made = [torch.from_numpy(entry.event)[None] for entry in entries if entry.event is not None]
+        return self._own | frozenset(identities(self.run, torch.cat(made)) if made else ())
 
     def _successes(self, scores: np.ndarray, entries: Sequence[Entry]) -> list[bool]:
         """Whether each round found something better than all that was known before it."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from oneprior.core import IncompatiblePrior
-from oneprior.inference.search.constraints import AtLeast, Ball, Constraint, Exclude
+from oneprior.inference.search.constraints import AtLeast, Ball, Constraint, Exclude, Linear
 from oneprior.inference.search.exact import Effort, Search
 from oneprior.inference.search.objective import Bonus, nearest
 from oneprior.inference.search.space import Space
@@ -21,12 +21,15 @@ from oneprior.inference.search.surrogate import Surrogate, fit_surrogate
 from oneprior.priors.base import TokenPrior
 from oneprior.priors.pushforward import Pushforward
 from oneprior.tasks.campaign.latents import Known, Latents, Proposal, Proposals
+from oneprior.tasks.campaign.presented import identities, settled
 from oneprior.tasks.campaign.settings import Settings
 from oneprior.training import Run
 
 _ROWS = 256
 _PASSED_OVER = 20
 """Grids in a round that may be passed over as unlikely before one is taken all the same."""
+_TRIES = 3
+"""Other codes of each place by which it is found whether the place matters."""
 _REFUSED, _LEARNED = 60, 6
 """Grids in a round that may break a rule, and after how many of them the rules are learned anew."""
 
@@ -58,7 +61,8 @@ class CodeSpace(Latents):
         """The events of points, (n, positions) -> (n, *event_shape) in [-1, 1]."""
         onehot = torch.nn.functional.one_hot(self._codes(points), self.law.vocabulary).movedim(-1, 1).float()
         with torch.no_grad():
-            return torch.cat([self._prior.decoder(part) for part in onehot.split(_ROWS)]).clamp(-1, 1).cpu()
+            x = torch.cat([self._prior.decoder(part) for part in onehot.split(_ROWS)]).clamp(-1, 1).cpu()
+        return settled(self.run, x)
 
     def log_prob(self, points: np.ndarray) -> np.ndarray:
         """The token prior's exact log-probability of points, in nats, (n,)."""
@@ -80,7 +84,7 @@ class CodeSpace(Latents):
             constraints.append(Ball(starts[: settings.centres], settings.radius))
         found: list[Proposal] = []
         refused: list[tuple[np.ndarray, str]] = []
-        space, passed = self._seen(settings), 0
+        space, passed, repeated, taken = self._seen(settings), 0, 0, set(known.taken)
         surrogate = self._surrogate(known, space, settings, number)
         search = Search(surrogate.models, space, goal=known.goal, bonus=bonus, effort=effort)
         rules = self._rules(known, space, settings, [])
@@ -95,7 +99,14 @@ class CodeSpace(Latents):
                 passed += over
                 constraints.append(Exclude(best.point))
                 continue
-            if broken := known.admission.broken(self.decode(best.point[None]))[0]:
+            event = self.decode(best.point[None])
+            own = identities(self.run, event)[0]
+            if own in taken:  # other codes of an event that is known
+                repeated += 1
+                constraints.append(self._other_event(best.point, own))
+                continue
+            taken.add(own)
+            if broken := known.admission.broken(event)[0]:
                 refused.append((best.point, broken))
                 constraints.append(Exclude(best.point, settings.apart))
                 if len(refused) % _LEARNED == 0:
@@ -106,7 +117,7 @@ class CodeSpace(Latents):
             searched = (best.prediction, best.bound, best.gap, best.status)
             found.append(Proposal(best.point, *searched, apart, log_prob, likely, best.seconds))
         told = {name: getattr(surrogate, name) for name in ("r2", "error", "trees", "points")}
-        return Proposals(found, {**told, "passed": passed, "refused": len(refused)}, refused)
+        return Proposals(found, {**told, "passed": passed, "repeated": repeated, "refused": len(refused)}, refused)
 
     def _rules(
         self, known: Known, space: Space, settings: Settings, refused: Sequence[tuple[np.ndarray, str]]
@@ -120,6 +131,22 @@ class CodeSpace(Latents):
         wide = max(float(np.median(np.abs(margins))), 1e-9)
         learned = fit_surrogate(space, points, np.clip(margins, -wide, wide), settings.trees, seed=settings.seed)
         return [AtLeast(learned.models[0], learned.error * len(refused) / (2 * _LEARNED))]
+
+    def _other_event(self, point: np.ndarray, own: bytes) -> Constraint:
+        """Not the codes of a point where they matter: those whose change makes another event (of a sequence, none
+        behind its end)."""
+        codes = self.law.vocabulary
+        every = np.arange(self.numbers)
+        changed = point + np.zeros((_TRIES, self.numbers, self.numbers))
+        for k in range(_TRIES):
+            changed[k, every, every] = (point + 1 + (k * codes) // _TRIES) % codes
+        found = identities(self.run, self.decode(changed.reshape(-1, self.numbers)))
+        matters = np.array([one != own for one in found]).reshape(_TRIES, self.numbers).any(0)
+        if not matters.any():
+            return Exclude(point)
+        there = np.flatnonzero(matters)
+        weights: dict[int | str, np.ndarray | float] = {int(c): (np.arange(codes) == point[c]) * 1.0 for c in there}
+        return Linear(weights, high=float(matters.sum() - 1))
 
     def _seen(self, settings: Settings) -> Space:
         """The space as the trees see it: codes as they are, or as their vectors in the codebook."""

@@ -28,6 +28,7 @@ class Known:
         data: points of the data, (rows, numbers).
         rounds: whether each round found something better than all before it.
         admission: the rules that what is asked for must keep.
+        taken: events that are not asked for again, whatever their points (`presented.identities`).
     """
 
     points: np.ndarray
@@ -37,6 +38,7 @@ class Known:
     data: np.ndarray
     rounds: Sequence[bool] = ()
     admission: Admission = field(default_factory=Admission)
+    taken: frozenset[bytes] = frozenset()
 
     @property
     def merit(self) -> np.ndarray:

@@ -28,6 +28,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from oneprior.core import InputError, user_function
+from oneprior.tasks.campaign.presented import Event
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _DEATHS = 2
@@ -57,15 +58,17 @@ class Outcome:
 class Score(Protocol):
     """Scores one event; must be picklable."""
 
-    def __call__(self, event: np.ndarray) -> Any:
-        """The score of an event in the user's units, (channels, *space); of several objectives a sequence of numbers in
-        their order, or a mapping by their names."""
+    def __call__(self, event: Event) -> Any:
+        """The score of an event in the user's units, (channels, *space), or of a molecule's SMILES.
+
+        Of several objectives it is a sequence of numbers in their order, or a mapping by their names.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class FunctionScore:
-    """module:function of one event, a NumPy array in the user's units.
+    """module:function of one event: a NumPy array in the user's units, or the SMILES of a molecule.
 
     Args:
         word: its name.
@@ -76,7 +79,7 @@ class FunctionScore:
     def __post_init__(self) -> None:
         user_function(self.word)  # refused here, not in another process
 
-    def __call__(self, event: np.ndarray) -> Any:
+    def __call__(self, event: Event) -> Any:
         return user_function(self.word)(event)
 
 
@@ -91,10 +94,10 @@ class CommandScore:
     """
 
     command: str
-    write: Callable[[np.ndarray, Path], Path]
+    write: Callable[[Event, Path], Path]
     count: int = 1
 
-    def __call__(self, event: np.ndarray) -> list[float]:
+    def __call__(self, event: Event) -> list[float]:
         with tempfile.TemporaryDirectory(prefix="oneprior-score-") as folder:
             path = str(self.write(event, Path(folder)))
             words = shlex.split(self.command)
@@ -111,7 +114,7 @@ class CommandScore:
         return [float(word) for word in found[-self.count :]]
 
 
-def scored(score: Score, event: np.ndarray, seconds: float | None = None, names: Sequence[str] = ("score",)) -> Outcome:
+def scored(score: Score, event: Event, seconds: float | None = None, names: Sequence[str] = ("score",)) -> Outcome:
     """The outcome of scoring one event, whatever the score does.
 
     Args:
@@ -223,7 +226,7 @@ class Evaluator:
             future.cancel()
         self._executor.shutdown(wait=False)
 
-    def __call__(self, events: Mapping[int, np.ndarray]) -> Iterator[tuple[int, Outcome]]:
+    def __call__(self, events: Mapping[int, Event]) -> Iterator[tuple[int, Outcome]]:
         """The outcome of each event, as it comes, with the event's number.
 
         A process that dies takes its events with it: they are scored again, one at a time, so that the one to blame is
@@ -249,7 +252,7 @@ class Evaluator:
                 self._close()
                 self._executor, alone = self._make(), True
 
-    def _round(self, events: Mapping[int, np.ndarray]) -> Iterator[tuple[int, Outcome | None]]:
+    def _round(self, events: Mapping[int, Event]) -> Iterator[tuple[int, Outcome | None]]:
         """Outcomes of events that are all given to the executor; None for one that was lost with its process."""
         self._futures = {}
         try:

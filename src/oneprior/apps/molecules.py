@@ -1,0 +1,50 @@
+"""Molecules to look at: their formulas, where RDKit is installed, and else their SMILES in letters."""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from oneprior.apps.pictures import Picture, encode, lettering
+
+_SIDE = 150
+
+
+def drawn(smiles: Sequence[str], columns: int = 8) -> Picture:
+    """Molecules on a grid, row by row.
+
+    Args:
+        smiles: of each.
+        columns: in a row.
+    """
+    from PIL import Image
+
+    tiles = [_formula(one) for one in smiles]
+    columns = max(1, min(columns, len(tiles)))
+    sheet = Image.new("RGBA", (columns * _SIDE, math.ceil(len(tiles) / columns) * _SIDE), (255, 255, 255, 255))
+    for k, tile in enumerate(tiles):
+        sheet.paste(tile, ((k % columns) * _SIDE, (k // columns) * _SIDE))
+    return encode(np.asarray(sheet), words=True)
+
+
+def _formula(smiles: str) -> Any:
+    from PIL import Image, ImageDraw
+
+    try:
+        from rdkit import Chem, RDLogger
+        from rdkit.Chem.Draw import rdMolDraw2D
+    except ImportError:
+        tile = Image.new("RGBA", (_SIDE, _SIDE), (255, 255, 255, 255))
+        lines = "\n".join(textwrap.wrap(smiles or "no atom", 20))
+        ImageDraw.Draw(tile).text((6, 6), lines, fill=(40, 40, 40, 255), font=lettering(11))
+        return tile
+    RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
+    pen = rdMolDraw2D.MolDraw2DCairo(_SIDE, _SIDE)
+    pen.DrawMolecule(Chem.MolFromSmiles(smiles) or Chem.MolFromSmiles(""))
+    pen.FinishDrawing()
+    return Image.open(io.BytesIO(pen.GetDrawingText())).convert("RGBA")

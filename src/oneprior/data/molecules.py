@@ -1,0 +1,171 @@
+"""Molecules: each is a sequence of tokens, one-hot, (tokens, length).
+
+They are read from SMILES, one to a line or in a column of a table, and written as SMILES. In between they are SELFIES
+(Krenn, Häse, Nigam, Friederich, Aspuru-Guzik 2020), of which every sequence of tokens is a molecule that can exist: so
+whatever a generator draws can be read. A sequence ends at its first [nop]; what is behind it is filled up with [nop].
+
+The tokens and the length are those of the set that a model was trained on; another set is read with the same ones
+(`tokens=`, `size=`), and a molecule that needs others is refused by its line.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from oneprior.core import Geometry, InputError
+from oneprior.data.decoded import BadFileError, Decoded, Reader
+
+END = "[nop]"
+FORMAT = "selfies"
+_LINES = (".smi", ".smiles", ".selfies")
+_TABLES = (".csv", ".tsv")
+
+
+def is_molecules(place: Path, key: str | None) -> bool:
+    """Whether a file holds molecules: lines of SMILES or SELFIES, or a table with a column of SMILES."""
+    suffix = _suffix(place)
+    if suffix in _LINES:
+        return place.is_file()
+    if suffix not in _TABLES or not place.is_file():
+        return False
+    head = _text(place).partition("\n")[0].lower()
+    return (key or "smiles").lower() in re.split(r"[,\t;]", head.strip().replace('"', ""))
+
+
+class MoleculeReader(Reader):
+    """The molecules of a file, each one event of Booleans, (tokens, length).
+
+    Args:
+        place: the file: .smi, .smiles, .selfies, .csv or .tsv, packed with gzip or not.
+        key: the column of a table; "smiles" by default.
+        tokens: that a molecule may have, [nop] the first; those of the file where empty.
+        length: of every sequence; that of the longest where None.
+        skip_bad: pass over lines that cannot be read.
+
+    Raises:
+        InputError: where `selfies` is not installed, or the file holds no molecule.
+        BadFileError: for a line that is no molecule, or does not fit; names it.
+    """
+
+    def __init__(
+        self,
+        place: Path,
+        key: str | None,
+        tokens: Sequence[str] = (),
+        length: int | None = None,
+        skip_bad: bool = False,
+    ) -> None:
+        self._place, text = place, _text(place)
+        self._digest = hashlib.sha256(f"{key} {tokens} {length} {text}".encode()).hexdigest()
+        found, skipped = [], []
+        for number, line in _molecules(place, text, key):
+            try:
+                found.append((number, _tokenised(line, f"{place}, line {number}", place)))
+            except BadFileError as error:
+                if not skip_bad:
+                    raise
+                skipped.append((f"line {number}", error.reason))
+        if not found:
+            raise InputError(f"{place} holds no molecule that can be read")
+        every = {token for _, parts in found for token in parts}
+        self.tokens = tuple(tokens) or (END, *sorted(every - {END}))
+        self.length = length or max(len(parts) for _, parts in found)
+        known = {token: k for k, token in enumerate(self.tokens)}
+        fits = [self._misfit(parts, known) for _, parts in found]
+        for (number, _), why in zip(found, fits, strict=True):
+            if why and not skip_bad:
+                raise BadFileError(f"{place}, line {number}", why)
+            skipped += [(f"line {number}", why)] if why else []
+        kept = [one for one, why in zip(found, fits, strict=True) if not why]
+        self._codes = np.zeros((len(kept), self.length), dtype=np.int64)
+        for row, (_, parts) in zip(self._codes, kept, strict=True):
+            row[: len(parts)] = [known[token] for token in parts]
+        self._lines = [number for number, _ in kept]
+        self.names, self.skipped = [f"line-{number}" for number in self._lines], tuple(skipped)
+
+    def _misfit(self, parts: Sequence[str], known: dict[str, int]) -> str:
+        """Why a molecule does not fit, or nothing."""
+        if len(parts) > self.length:
+            return f"it has {len(parts)} tokens, and there is room for {self.length}"
+        strange = next((token for token in parts if token not in known), "")
+        return f"it needs the token {strange}, which the model has never seen" if strange else ""
+
+    def where(self, i: int) -> str:
+        return f"{self._place}, line {self._lines[i]}"
+
+    def digest(self) -> str:
+        return self._digest
+
+    def decode(self, i: int) -> Decoded:
+        event = self._codes[i][None] == np.arange(len(self.tokens))[:, None]
+        return Decoded(event, Geometry("bool", format=FORMAT, tokens=self.tokens))
+
+
+def as_smiles(x: Tensor, tokens: Sequence[str]) -> list[str]:
+    """The molecules of events, by the largest entry at each place; "" for one of no atom.
+
+    Args:
+        x: (n, tokens, length).
+        tokens: what the channels stand for.
+    """
+    selfies = _selfies()
+    found = []
+    for codes in x.argmax(1).tolist():
+        words = [str(tokens[int(k)]) for k in codes]
+        end = words.index(END) if END in words else len(words)
+        found.append(str(selfies.decoder("".join(words[:end])) or ""))
+    return found
+
+
+def _suffix(place: Path) -> str:
+    name = place.name.lower().removesuffix(".gz")
+    return Path(name).suffix
+
+
+def _text(place: Path) -> str:
+    packed = place.read_bytes()
+    try:
+        return (gzip.decompress(packed) if place.name.lower().endswith(".gz") else packed).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError, EOFError) as error:
+        raise InputError(f"{place}: no text that can be read ({error})") from error
+
+
+def _molecules(place: Path, text: str, key: str | None) -> list[tuple[int, str]]:
+    """Line numbers from 1, and what stands for the molecule there."""
+    if _suffix(place) in _LINES:
+        lines = [(k, line.split()[0]) for k, line in enumerate(text.splitlines(), 1) if line.strip()]
+        return [(k, word) for k, word in lines if not (k == 1 and word.lower() in ("smiles", "selfies"))]
+    told = csv.reader(io.StringIO(text), delimiter="\t" if "\t" in text.partition("\n")[0] else ",")
+    head = [word.strip().lower() for word in next(told)]
+    column = head.index((key or "smiles").lower())
+    return [(k, line[column].strip()) for k, line in enumerate(told, 2) if len(line) > column]
+
+
+def _tokenised(word: str, where: str, place: Path) -> list[str]:
+    """The SELFIES tokens of a molecule."""
+    selfies = _selfies()
+    try:
+        return list(selfies.split_selfies(word if _suffix(place) == ".selfies" else selfies.encoder(word) or ""))
+    except (selfies.EncoderError, ValueError) as error:
+        reason = str(error).replace("\t", " ").splitlines()
+        told = " ".join(line.strip() for line in reason if "SMILES:" not in line)[:160]
+        advice = "mend it (a nitro group is [N+](=O)[O-]), or pass over such lines (--skip-bad)"
+        raise BadFileError(where, f"{word!r} cannot be written in SELFIES ({told}): {advice}") from None
+
+
+def _selfies() -> Any:
+    try:
+        import selfies
+    except ImportError:
+        raise InputError("molecules need `pip install selfies`") from None
+    return selfies

@@ -1,0 +1,43 @@
+"""Events as a score is given them, and what makes two of them the same to it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oneprior.data.molecules import FORMAT, as_smiles
+from oneprior.data.write import in_units
+from oneprior.training import Run
+
+Event = np.ndarray | str
+"""What is scored: an array in the user's units, or the SMILES of a molecule."""
+
+
+def presented(run: Run, x: Tensor) -> list[Event]:
+    """Events as a score is given them.
+
+    Args:
+        run: whose events.
+        x: (n, *event_shape) in [-1, 1].
+    """
+    if run.geometry.format == FORMAT:
+        return list(as_smiles(x, run.geometry.tokens))
+    return list(run.to_units(x).numpy())
+
+
+def identities(run: Run, x: Tensor) -> list[bytes]:
+    """What two events that are stored alike have in common, (n, *event_shape) -> n of them."""
+    if run.geometry.format == FORMAT:
+        return [one.encode() for one in as_smiles(x, run.geometry.tokens)]
+    return [row.tobytes() for row in in_units(x, run.units, run.geometry)]
+
+
+def settled(run: Run, x: Tensor) -> Tensor:
+    """Events of tokens with the likeliest at every place, in [-1, 1]; others as they are."""
+    if not run.geometry.tokens:
+        return x
+    groups = max(1, getattr(run.model.config, "one_hot", 1))
+    parts = x.unflatten(1, (groups, -1))
+    chosen = torch.nn.functional.one_hot(parts.argmax(2), parts.shape[2]).movedim(-1, 2)
+    return (chosen.to(x.dtype) * 2 - 1).flatten(1, 2)

@@ -1,0 +1,92 @@
+"""The same campaign on sequences: scores see SMILES, and no molecule is asked for twice, whatever its codes."""
+
+import itertools
+import json
+
+import pytest
+import torch
+
+from oneprior.apps.main import run as oneprior
+from oneprior.data import open_dataset
+from oneprior.inference.search.surrogate import Trees
+from oneprior.tasks.campaign.campaign import Campaign
+from oneprior.tasks.campaign.presented import identities, presented
+from oneprior.tasks.campaign.scores import Evaluator
+from oneprior.tasks.campaign.settings import Settings
+from oneprior.tasks.optimise import optimise, score_data
+from oneprior.training import load, train
+
+PARTS = ("C", "O", "N", "CC", "C(C)", "C(=O)", "C=C", "CO")
+
+
+def oxygens(smiles: str) -> float:
+    return float(smiles.count("O"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A file of 512 molecules of three parts, and a vqvae of them."""
+    folder = tmp_path_factory.mktemp("molecules")
+    lines = ["".join(parts) for parts in itertools.product(PARTS, repeat=3)]
+    (folder / "all.smi").write_text("\n".join(lines) + "\n")
+    (folder / "scoring.py").write_text("def oxygens(smiles):\n    return smiles.count('O')\n")
+    train(
+        "vqvae",
+        data=folder / "all.smi",
+        out=folder / "run",
+        images=16_000,
+        batch_size=32,
+        downsample=2,
+        codes=24,
+        width=16,
+        prior_width=16,
+        prior_depth=1,
+        prior_heads=2,
+        held_out=0.0,
+        preview_every=0,
+        tracker="none",
+    )
+    return folder
+
+
+def test_sequences_are_reconstructed_and_drawn_as_molecules(place, tmp_path):
+    run = load(place / "run")
+    assert run.model.config.one_hot == 1  # set by itself
+    data = open_dataset(place / "all.smi")
+    x = data.batch(torch.arange(len(data))).x
+    with torch.no_grad():
+        again = run.model.decode_codes(run.model.codes(x))
+    assert torch.allclose(((again + 1) / 2).sum(1), torch.ones(1), atol=1e-4)  # probabilities at each place
+    assert (again.argmax(1) == x.argmax(1)).float().mean() > 0.9
+    assert oneprior(["sample", str(place / "run"), "--n", "5", "--out", str(tmp_path / "drawn.smi")]) == 0
+    assert len((tmp_path / "drawn.smi").read_text().splitlines()) == 5
+
+
+def test_no_molecule_is_asked_for_twice_and_scores_see_smiles(place, tmp_path):
+    run, data = load(place / "run"), open_dataset(place / "all.smi")
+    settings = Settings(trees=Trees(most=40, least=5), retrain_every=0, unlikely=None)
+    campaign = Campaign.begin(tmp_path / "oxygen", run, data, settings)
+    with Evaluator(oxygens) as evaluate:
+        list(score_data(campaign, evaluate, range(0, 512, 2)))
+        list(optimise(campaign, evaluate, budget=6, batch=3))
+    made = [torch.from_numpy(entry.event)[None] for entry in campaign.told()]
+    known = set(identities(run, data.batch(torch.arange(len(data))).x))
+    found = identities(run, torch.cat(made))
+    assert len(set(found)) == 6
+    assert not known & set(found)
+    assert presented(run, made[0]) == [found[0].decode()]
+    assert campaign.told()[0].score == oxygens(found[0].decode())
+    assert set(torch.cat(made).unique().tolist()) == {-1.0, 1.0}
+
+
+def test_the_same_command_serves_molecules(place, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(place))
+    monkeypatch.setenv("PYTHONPATH", str(place))
+    words = ["optimise", str(place / "run"), "--score", "scoring:oxygens", "--initial", "200", "--leaf", "5"]
+    words += ["--trees", "30", "--budget", "3", "--batch", "3", "--retrain-every", "2", "--out", str(tmp_path / "out")]
+    assert oneprior(words) == 0
+    assert json.loads((tmp_path / "out/result.json").read_text())["figures"]["told"] == 3
+    best = sorted((tmp_path / "out/best").glob("*.smi"))
+    assert len(best) == 3
+    assert (tmp_path / "out/best.png").exists() or len(best) == 3
+    assert "<img" in (tmp_path / "out/report.html").read_text()

@@ -133,9 +133,9 @@ CONTENDERS = (
             f"{name}, published",
             "diffusion",
             method=f"{name}:published",
-            draws=1,
+            draws=4 if name == "dps" else 1,  # whose CRPS is asked for
             images=16,
-            tasks=PRINTED,
+            tasks=(*PRINTED, "ct") if name == "dps" else PRINTED,
             where=FILMS,
         )
         for name in GUIDED

@@ -75,8 +75,8 @@ class Contender:
 
 CONTENDERS = (
     Contender("ppca", "heads-half-ppca"),
-    Contender("ldm", "heads-half-ldm", "fast"),
-    Contender("ldm", "heads-half-ldm", "best"),
+    Contender("ldm", "heads-half-ldm", "fast", volumes=30),
+    Contender("ldm", "heads-half-ldm", "best", volumes=30),
     Contender("ldm", "heads-half-ldm", "calibrated", draws=99, volumes=5),
 )
 

@@ -263,6 +263,8 @@ class Intake:
         if not self.study:
             check_opacity(path)
         options: dict[str, Any] = {"size": space, "fit": self.fit} if self.fit and len(space) == self.dims else {}
+        if tokens := self.run.geometry.tokens:
+            options = {"size": space, "tokens": tokens}
         options["gaps"] = not self.study and self.instrument is not None and self.instrument.keeps_pixels
         y, own, geometry = read_events(path, self.dims, wanted=wanted, key=self.key, channels=self.channels, **options)
         if (y.shape[1], wanted) == (3, 1) and bool((y == y[:, :1]).all()):

@@ -146,9 +146,10 @@ def write_restoration(result: Restoration, folder: Path) -> list[Path]:
 
     folder.mkdir(parents=True, exist_ok=True)
     write(result.mean, "mean")
-    write(result.std, "std", replace(geometry, dtype="float32"))
+    if not geometry.tokens:  # a deviation is no music and no molecule: there the samples tell it
+        write(result.std, "std", replace(geometry, dtype="float32"))
     if n == 1:
-        if has_interval(result.draws):
+        if has_interval(result.draws) and not geometry.tokens:
             low, high = result.interval(0.9)
             write(low, "low")
             write(high, "high")

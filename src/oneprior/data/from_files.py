@@ -19,6 +19,7 @@ from oneprior.data.clips import FramesReader, is_frame
 from oneprior.data.decoded import BadFileError, Reader
 from oneprior.data.dicom import SeriesReader, is_dicom
 from oneprior.data.files import Files, FolderFiles, Taken, ZipFiles
+from oneprior.data.midi import MidiReader
 from oneprior.data.molecules import MoleculeReader
 from oneprior.data.plan import Request
 from oneprior.data.ranges import map_for, needs_survey
@@ -27,13 +28,15 @@ from oneprior.data.sources import ArraySource, DecodedSource, MappedArray, Sourc
 from oneprior.data.stored import StoredDataset
 from oneprior.data.survey import Survey, survey
 
-_KNOWN = "PNG, JPEG, TIFF, GIF, NIfTI, DICOM, .npy, .npz, .zip or IDX"
+_KNOWN = "PNG, JPEG, TIFF, GIF, NIfTI, DICOM, .npy, .npz, .zip, IDX, SMILES or MIDI"
 
 _PARTS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 
 
 def open_files(reader: Reader, files: Files, place: Path, request: Request) -> StoredDataset:
     """The data set of what `choose_reader` chose."""
+    if isinstance(reader, MidiReader):
+        return _open_music(reader, place, request)
     result, source = _look(reader, place, request)
     names = Taken(reader.names, result.items)
     told = None
@@ -54,14 +57,28 @@ def open_hub(table: object, what: str, place: Path | None, request: Request) -> 
 
 def open_molecules(place: Path, request: Request) -> StoredDataset:
     """The data set of a file of molecules; the size of the plan is the length of the sequences."""
-    size = request.plan.size
-    if size is not None and not isinstance(size, int) and len(size) != 1:
-        raise InputError(f"{place}: molecules have one axis; --size is the length of their sequences, got {size}")
-    length = size if size is None or isinstance(size, int) else size[0]
-    reader = MoleculeReader(place, request.key, request.tokens, length, request.skip_bad)
+    reader = MoleculeReader(place, request.key, request.tokens, _length(place, request), request.skip_bad)
     plain = replace(request, plan=replace(request.plan, size=None))
     result, source = _look(reader, place, plain)
     return _assemble(result, source, Taken(reader.names, result.items), None, plain, str(place))
+
+
+def _open_music(reader: MidiReader, place: Path, request: Request) -> StoredDataset:
+    """The data set of windows of pieces; those of one piece are a group."""
+    plain = replace(request, plan=replace(request.plan, size=None))
+    result, source = _look(reader, place, plain)
+    names, piece = Taken(reader.names, result.items), torch.from_numpy(reader.piece[result.items])
+    return _assemble(result, source, names, None, plain, str(place), piece)
+
+
+def _length(place: Path, request: Request) -> int | None:
+    """The length of sequences that was asked for."""
+    size = request.plan.size
+    if size is None or isinstance(size, int):
+        return size
+    if len(size) != 1:
+        raise InputError(f"{place}: sequences have one axis; --size is their length, got {size}")
+    return size[0]
 
 
 def list_files(place: Path, key: str | None) -> Files:
@@ -103,6 +120,8 @@ def choose_reader(files: Files, place: Path, request: Request) -> Reader | None:
     kind = next(iter(kinds))
     chosen = files if kinds[kind] == len(files) else files.filter(lambda name: kind_of(name) is not None)
     _tell_left_out(files, place, request)
+    if kind == "music":
+        return MidiReader(chosen, request.tokens, _length(place, request), request.skip_bad)
     return FramesReader(chosen.filter(is_frame)) if request.clips and kind == "pictures" else FileReader(chosen, kind)
 
 
@@ -163,7 +182,13 @@ def _lazy(reader: Reader, request: Request, result: Survey) -> Source:
 
 
 def _assemble(
-    result: Survey, source: Source, names: Taken, told: labelling.Labels | None, request: Request, what: str
+    result: Survey,
+    source: Source,
+    names: Taken,
+    told: labelling.Labels | None,
+    request: Request,
+    what: str,
+    groups: torch.Tensor | None = None,
 ) -> StoredDataset:
     dtype = np.dtype(result.dtype)
     chosen = request.value_range is None and result.declared is None and needs_survey(dtype)
@@ -191,7 +216,7 @@ def _assemble(
         result.geometry,
         conditions=None if told is None else {told[0]: told[1]},
         names=names if one_each else Taken(names, item),
-        groups=None if one_each else torch.from_numpy(item),
+        groups=groups if one_each else torch.from_numpy(item),
         skipped=result.skipped,
         clip=request.value_range is not None,
     )

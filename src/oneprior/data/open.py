@@ -9,6 +9,7 @@
 | .gif, a folder of them, or of frames with `clips=True` | (channels, time, height, width) |
 | `datasets.Dataset`, a folder by `save_to_disk` | the pictures of a column |
 | .smi, .smiles, .selfies, .csv with a column of SMILES | molecules, (tokens, length); see `data.molecules` |
+| .mid, a folder or zip of them | windows of music, (voices x tokens, steps); see `data.midi` |
 | array or tensor | see `array_dataset` |
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from oneprior.data.dicom import SeriesReader, is_dicom
 from oneprior.data.files import Files, FolderFiles
 from oneprior.data.fit import Fit, Size, parse_size
 from oneprior.data.layouts import event_layout
+from oneprior.data.molecules import is_molecules
 from oneprior.data.npz import is_npz, read_arrays
 from oneprior.data.plan import Channels, Plan
 from oneprior.data.ranges import map_for
@@ -66,6 +67,7 @@ def read_events(
     key: str | None = None,
     most: int | None = None,
     gaps: bool = False,
+    tokens: Sequence[str] = (),
     **options: Any,
 ) -> tuple[Tensor, AffineMap, Geometry]:
     """Read every event of a file: the rows of an array, or the one of anything else.
@@ -81,6 +83,7 @@ def read_events(
         key: the array of a .npz.
         most: of the rows of an array, no more than these.
         gaps: whether some values may be NaN, as of `read_event`.
+        tokens: of sequences (music, molecules), those that a model knows; `size` is the length that it knows.
         options: `size`, `fit`, `channels`, `value_range` of `read_event`.
 
     Returns:
@@ -90,6 +93,12 @@ def read_events(
         InputError: names the file and the reason.
     """
     path = Path(path).expanduser()
+    if path.is_file() and (kind_of(path.name) == "music" or is_molecules(path, key)):
+        from oneprior.data.open import open_dataset
+
+        data = open_dataset(path, key=key, tokens=tokens, size=options.get("size"), cache=False)
+        x = data.batch(torch.arange(min(len(data), most or len(data)))).x
+        return data.units.to_units(x), data.units, data.geometry
     if not (path.is_file() and (path.suffix.lower() == ".npy" or is_npz(path))):
         return read_event(path, key=key, gaps=gaps, **options)
     values = guarded(str(path), lambda: Decoded(_values(path, key), Geometry()), gaps).event
@@ -152,6 +161,8 @@ def _decode(path: Path, key: str | None, row: int | None, gaps: bool = False) ->
     else:
         files = FolderFiles.single(path)
         kind = kind_of(path.name)
+        if kind == "music":
+            raise InputError(f"{path}: a piece of music is several events; this takes one picture, volume or array")
         if kind is None and not is_dicom(files.read(0)):
             raise InputError(f"{path}: not a picture, volume, clip or array that can be read")
         reader = SeriesReader(files) if kind is None else FileReader(files, kind)

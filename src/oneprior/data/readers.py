@@ -12,6 +12,7 @@ from oneprior.data.clips import decode_gif
 from oneprior.data.decoded import Decoded, Reader
 from oneprior.data.files import Files
 from oneprior.data.layouts import event_layout
+from oneprior.data.midi import SUFFIXES as MUSIC
 from oneprior.data.pictures import PICTURES, decode_picture
 from oneprior.data.volumes import VOLUMES, decode_nifti
 
@@ -36,8 +37,10 @@ _DECODERS: tuple[tuple[str, tuple[str, ...], Decoder], ...] = (
 
 
 def kind_of(name: str) -> str | None:
-    """'pictures', 'clips', 'volumes' or 'arrays' by the suffix; None for anything else."""
+    """'pictures', 'clips', 'volumes', 'arrays' or 'music' by the suffix; None for anything else."""
     lower = name.lower()
+    if lower.endswith(MUSIC):
+        return "music"
     return next((kind for kind, suffixes, _ in _DECODERS if lower.endswith(suffixes)), None)
 
 

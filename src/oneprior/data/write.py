@@ -6,11 +6,12 @@
 | .png .jpg .tif | one picture, or a sheet of them; slices of volumes through the middle |
 | .nii .nii.gz | one volume, or several along the fourth axis |
 | .smi, .smiles | molecules, one to a line |
+| .mid | music, one event after the other |
 | .gif | clips side by side, or pictures one after the other; 8 bits, to look at |
 | a folder (no suffix) | one file each |
 
 In a folder, pictures are PNG (8 and 16 bits) or TIFF (other types, or where they came from TIFF), volumes .nii.gz,
-clips folders of frames, molecules .smi, signals .npy.
+clips folders of frames, molecules .smi, music .mid, signals .npy.
 
 Everything is written under another name and renamed when it is whole.
 """
@@ -29,7 +30,11 @@ from torch import Tensor
 
 from oneprior.core import AffineMap, Geometry, InputError, ShapeError, replacing
 from oneprior.data.clips import encode_gif
-from oneprior.data.molecules import FORMAT, as_smiles
+from oneprior.data.midi import FORMAT as MIDI
+from oneprior.data.midi import SUFFIXES as MUSIC
+from oneprior.data.midi import encode_midi
+from oneprior.data.molecules import FORMAT as SELFIES
+from oneprior.data.molecules import as_smiles
 from oneprior.data.npz import write_arrays
 from oneprior.data.pictures import encode_picture
 from oneprior.data.volumes import VOLUMES, encode_nifti
@@ -84,6 +89,8 @@ def write_events(
             encode_nifti(in_units(x, units, geometry), temporary, geometry)
     elif name.endswith(MOLECULES):
         _write_molecules(x, path, geometry)
+    elif name.endswith(MUSIC):
+        _write_music(x, path, geometry)
     elif name.endswith(".gif"):
         with replacing(path) as temporary:
             encode_gif(_moving(x), temporary)
@@ -92,7 +99,7 @@ def write_events(
             encode_picture(_sheet(x, units, geometry, path.suffix.lower(), columns), temporary)
     else:
         raise InputError(
-            f"{path}: {path.suffix} is not known; write .npz, .npy, .png, .tif, .nii.gz, .gif, .smi or a folder"
+            f"{path}: {path.suffix} is not known; write .npz, .npy, .png, .tif, .nii.gz, .gif, .smi, .mid or a folder"
         )
     return [path]
 
@@ -171,10 +178,9 @@ def _write_folder(
         stems = [f"{i:06d}_{stem}" for i, stem in enumerate(stems)]
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    if geometry.format == FORMAT:
-        for event, stem in zip(x, stems, strict=True):
-            written.append(_write_molecules(event[None], folder / f"{stem}.smi", geometry))
-        return written
+    if geometry.format in _SEQUENCES:
+        suffix, write = _SEQUENCES[geometry.format]
+        return [write(event[None], folder / f"{stem}{suffix}", geometry) for event, stem in zip(x, stems, strict=True)]
     for event, stem in zip(x, stems, strict=True):
         written += _write_one(in_units(event, units, geometry), folder / stem, geometry)
     return written
@@ -182,11 +188,23 @@ def _write_folder(
 
 def _write_molecules(x: Tensor, path: Path, geometry: Geometry) -> Path:
     """SMILES, one to a line."""
-    if geometry.format != FORMAT:
+    if geometry.format != SELFIES:
         raise InputError(f"{path}: these events are no molecules; write .npz")
     with replacing(path) as temporary:
         temporary.write_text("\n".join(as_smiles(x, geometry.tokens)) + "\n", encoding="utf-8")
     return path
+
+
+def _write_music(x: Tensor, path: Path, geometry: Geometry) -> Path:
+    """One piece, an event after the other."""
+    if geometry.format != MIDI:
+        raise InputError(f"{path}: these events are no music; write .npz")
+    with replacing(path) as temporary:
+        encode_midi(x, temporary, geometry)
+    return path
+
+
+_SEQUENCES = {SELFIES: (".smi", _write_molecules), MIDI: (".mid", _write_music)}
 
 
 def _write_one(event: np.ndarray, stem: Path, geometry: Geometry) -> list[Path]:

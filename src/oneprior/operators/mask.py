@@ -122,6 +122,22 @@ def box_missing(space: tuple[int, ...], size: float) -> Tensor:
     return ~missing
 
 
+def voice_missing(shape: tuple[int, ...], which: int, count: int) -> Tensor:
+    """Keeps all but one of several equal groups of channels; bool, of the event's whole shape.
+
+    Args:
+        shape: (channels, *space).
+        which: the group that is missing, from 1.
+        count: of groups.
+    """
+    if not 1 <= which <= count or shape[0] % max(count, 1):
+        raise InputError(
+            f"voice {which} of {count} is missing, and the event has {shape[0]} channels: of=N divides them"
+        )
+    keep = torch.arange(shape[0]) // (shape[0] // count) != which - 1
+    return keep.reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
+
+
 def random_missing(space: tuple[int, ...], fraction: float, seed: int) -> Tensor:
     """Keeps all but a random share of the entries, exactly round(fraction * size) of them; bool, of shape `space`."""
     if not 0 < fraction < 1:

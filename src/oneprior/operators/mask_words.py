@@ -11,7 +11,7 @@ from torch import Tensor
 
 from oneprior.core import InputError
 from oneprior.operators.base import Operator
-from oneprior.operators.mask import Mask, box_missing, random_missing, side_missing, spell, unspell
+from oneprior.operators.mask import Mask, box_missing, random_missing, side_missing, spell, unspell, voice_missing
 from oneprior.operators.words import Grammar, near, no_values, number, spelled, whole
 
 if TYPE_CHECKING:
@@ -27,7 +27,12 @@ def _parse(values: list[str], options: dict[str, str], in_shape: torch.Size) -> 
         keep = unspell(options["bits"], shape)
         return Mask(keep, in_shape, spell(keep, unquote(options.get("file", ""))))
     kind = values[0] if values else options.get("file", "")
-    no_values(f"mask:{kind}", values, 2 if kind in ("box", "random") else 1)
+    no_values(f"mask:{kind}", values, 2 if kind in ("box", "random", "voice") else 1)
+    if kind == "voice":
+        which, count = (
+            whole("voice", word) for word in (values[1] if len(values) > 1 else "1", options.get("of", "4"))
+        )
+        return Mask(voice_missing(tuple(in_shape), which, count), in_shape, f"mask:voice:{which}:of={count}")
     if kind in _SIDES:
         return Mask(side_missing(space, kind), in_shape, f"mask:{kind}")
     if kind == "box":
@@ -45,7 +50,8 @@ def _parse(values: list[str], options: dict[str, str], in_shape: torch.Size) -> 
             raise InputError(f"mask file {kind!r} is {size} and the event is {needed}: bring the mask to that size")
         return Mask(keep, in_shape, spell(keep, Path(kind).name))
     raise InputError(
-        f"mask has no form {kind!r}{near(kind, (*_SIDES, 'box', 'random'))}; or give a file: a picture, .npy or NIfTI"
+        f"mask has no form {kind!r}{near(kind, (*_SIDES, 'box', 'random', 'voice'))}; or give a file: a picture, .npy "
+        "or NIfTI"
     )
 
 
@@ -98,10 +104,16 @@ def _values(path: Path) -> np.ndarray:
 
 WORDS = Grammar(
     "mask",
-    ("mask:left|right|top|bottom|front|back", "mask:box:SIZE", "mask:random:FRACTION:seed=S", "mask:FILE"),
-    "A half, a middle box (SIZE of each side), a random FRACTION, or the dark part of FILE is missing; FILE has the "
-    "event's size: a picture, .npy, or NIfTI.",
+    (
+        "mask:left|right|top|bottom|front|back",
+        "mask:box:SIZE",
+        "mask:random:FRACTION:seed=S",
+        "mask:FILE",
+        "mask:voice:K:of=N",
+    ),
+    "A half, a middle box (SIZE of each side), a random FRACTION, the dark part of FILE, or of music the K-th of N "
+    "voices is missing; FILE has the event's size: a picture, .npy, or NIfTI.",
     ("mask:left", "mask:box:0.5", "mask:random:0.7:seed=0"),
     _parse,
-    ("size", "fraction", "seed", "file", "bits", "shape"),
+    ("size", "fraction", "seed", "file", "bits", "shape", "of"),
 )

@@ -110,7 +110,7 @@ def train_iter(
         must_hold_out=config.keep == "best" or config.patience is not None,
     )
     if before is None and material.training.geometry.tokens and hasattr(model_config, "one_hot"):
-        model_config = replace(model_config, one_hot=max(1, model_config.one_hot))
+        model_config = replace(model_config, one_hot=material.training.geometry.groups)
     commission = Commission(family, config, model_config, material, folder, Team(device), before, source)
     if before is not None:
         check_same(commission)

@@ -37,7 +37,6 @@ def settled(run: Run, x: Tensor) -> Tensor:
     """Events of tokens with the likeliest at every place, in [-1, 1]; others as they are."""
     if not run.geometry.tokens:
         return x
-    groups = max(1, getattr(run.model.config, "one_hot", 1))
-    parts = x.unflatten(1, (groups, -1))
+    parts = x.unflatten(1, (run.geometry.groups, -1))
     chosen = torch.nn.functional.one_hot(parts.argmax(2), parts.shape[2]).movedim(-1, 2)
     return (chosen.to(x.dtype) * 2 - 1).flatten(1, 2)

@@ -196,7 +196,7 @@ class MidiReader(Reader):
     ) -> None:
         self._files, steps = files, steps or STEPS
         self._digest = f"midi/{steps}/{','.join(tokens)}/{files.digest()}"
-        known = _known(tokens)
+        known = known_pitches(tokens)
         lines: list[np.ndarray] = []
         names: list[str] = []
         piece: list[int] = []
@@ -256,9 +256,9 @@ class MidiReader(Reader):
         return guarded(self.where(i), lambda: Decoded(event.reshape(-1, event.shape[-1]), geometry))
 
 
-def _known(tokens: Sequence[str]) -> tuple[int, int, int] | None:
-    """Voices, lowest and highest pitch of tokens."""
-    if not tokens:
+def known_pitches(tokens: Sequence[str]) -> tuple[int, int, int] | None:
+    """Voices, lowest and highest pitch of tokens; None where they are not of music."""
+    if not tokens or ":" not in tokens[0]:
         return None
     last = int(tokens[-1].partition(":")[0])
     pitches = [int(word.partition(":")[2]) for word in tokens if word[-1].isdigit()]
@@ -272,7 +272,7 @@ def as_notes(x: Tensor, tokens: Sequence[str]) -> list[list[list[Note]]]:
         x: (n, voices x tokens, steps); the largest entry of a voice counts.
         tokens: what the channels stand for.
     """
-    known = _known(tokens)
+    known = known_pitches(tokens)
     assert known is not None
     voices, low, _ = known
     lines = x.unflatten(1, (voices, -1)).argmax(2)

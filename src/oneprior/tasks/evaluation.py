@@ -95,7 +95,7 @@ def evaluate_iter(
         frequencies=_frequencies(real, network),
         generate=lambda index, asked: _again(run, rows, index, asked, batch, options or {}),
     )
-    whole = Outputs(real.x, real.condition, None, run.units, real.group, judges)
+    whole = Outputs(real.x, real.condition, None, run.units, real.group, judges, run.geometry.tokens)
     _rehearse(suite, whole)
     state = Evaluation(run, whole.take(torch.arange(0)), whole, features=chosen, seed=seed)
     for part in synthesise(run, rows, condition=run.told(told) or None, batch=batch, **(options or {})):
@@ -104,7 +104,7 @@ def evaluate_iter(
     x = torch.cat(parts)
     state = replace(
         state,
-        samples=Outputs(x, told, rows.index.cpu(), run.units, judges=judges),
+        samples=Outputs(x, told, rows.index.cpu(), run.units, judges=judges, tokens=run.geometry.tokens),
         train=None if train is None else train.x,
     )
     work: tuple[Callable[[Evaluation], Evaluation], ...] = (

@@ -130,4 +130,4 @@ class Specify(Command):
             condition["label"] = torch.tensor([network.names.index(n) for n in names])[condition["label"].long()]
         groups = subjects(data, self.subject) if self.subject else data.groups
         group = None if groups is None else groups[order]
-        return Outputs(read.x, condition, order, data.units, group, judges)
+        return Outputs(read.x, condition, order, data.units, group, judges, data.geometry.tokens)

@@ -34,7 +34,7 @@ from typing import Any
 from torch import Tensor
 
 from oneprior.core import InputError, user_function
-from oneprior.evaluation.specifications import measures
+from oneprior.evaluation.specifications import measures, music
 from oneprior.evaluation.specifications.outputs import Outputs
 from oneprior.evaluation.specifications.rules import AllOf, AnyOf, Bound, Implies, Rule, Scope
 from oneprior.evaluation.specifications.suite import Specification, Suite
@@ -54,6 +54,11 @@ MEASURES: Mapping[str, tuple[Callable[..., Tensor], Scope]] = {
     "symmetry": (measures.symmetry, "sample"),
     "residual": (measures.residual, "sample"),
     "confidence": (measures.confidence, "sample"),
+    "in_scale": (music.in_scale, "sample"),
+    "lowest_note": (music.lowest_note, "sample"),
+    "highest_note": (music.highest_note, "sample"),
+    "notes": (music.notes, "sample"),
+    "crossings": (music.crossings, "sample"),
     "class_share": (measures.class_share, "sample"),
     "label_probability": (measures.label_probability, "conditional"),
     "label_rank": (measures.label_rank, "conditional"),

@@ -176,7 +176,7 @@ def rises_with(outputs: Outputs, measure: Callable[[Outputs], Tensor], condition
     """
     told = dict(outputs.condition) | {condition: outputs.told(condition) + by}
     other = outputs.judge("generate")(outputs.rows, told)
-    after = Outputs(other, told, outputs.rows, outputs.units, judges=outputs.judges)
+    after = Outputs(other, told, outputs.rows, outputs.units, judges=outputs.judges, tokens=outputs.tokens)
     return torch.as_tensor(measure(after)).double() - torch.as_tensor(measure(outputs)).double()
 
 

@@ -60,6 +60,7 @@ class Outputs:
         units: how x reads in the user's units; thresholds of values are told in these.
         group: equal for outputs that are one trial (slices of one subject), (n,) int64; None: each alone.
         judges: see `Judges`.
+        tokens: of sequences, what the channels stand for.
     """
 
     x: Tensor
@@ -68,6 +69,7 @@ class Outputs:
     units: AffineMap = field(default_factory=AffineMap)
     group: Tensor | None = None
     judges: Judges = field(default_factory=Judges)
+    tokens: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in self.condition.items():

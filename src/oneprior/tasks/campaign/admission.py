@@ -25,13 +25,15 @@ class Admission:
     Args:
         content: of a file of specifications, as YAML has it; None for no rule.
         units: of the events.
+        tokens: of sequences, what the channels stand for.
 
     Raises:
         InputError: for rules of other things than single events.
     """
 
-    def __init__(self, content: Any = None, units: AffineMap = AffineMap()) -> None:
-        self._suite, self._units = None if content is None else suite_from(content), units
+    def __init__(self, content: Any = None, units: AffineMap = AffineMap(), tokens: tuple[str, ...] = ()) -> None:
+        self._suite = None if content is None else suite_from(content)
+        self._units, self._tokens = units, tokens
         for one in self._suite.specifications if self._suite else ():
             if one.scope != "sample":
                 raise InputError(
@@ -49,7 +51,7 @@ class Admission:
         """
         if self._suite is None:
             return torch.full((len(x),), torch.inf, dtype=torch.float64), torch.zeros(len(x), dtype=torch.int64)
-        parts = [self._suite.margins(Outputs(part, units=self._units)) for part in x.split(_ROWS)]
+        parts = [self._suite.margins(Outputs(part, units=self._units, tokens=self._tokens)) for part in x.split(_ROWS)]
         found = torch.cat(parts, 1).nan_to_num(nan=-torch.inf).min(0)
         return found.values, found.indices
 

@@ -68,7 +68,7 @@ class Campaign:
         if tuple(data.event_shape) != tuple(run.event_shape):
             raise ShapeError("the data of the campaign", tuple(data.event_shape), tuple(run.event_shape))
         self.folder, self.ledger, self.run, self.data, self.settings = folder, ledger, run, data, settings
-        self.latents, self.admission = latents_of(run), Admission(settings.rules, run.units)
+        self.latents, self.admission = latents_of(run), Admission(settings.rules, run.units, run.geometry.tokens)
         self._points: np.ndarray | None = None
         self._own: frozenset[bytes] | None = None
 
@@ -87,7 +87,7 @@ class Campaign:
         """
         folder = Path(folder)
         latents_of(run)  # refused before anything is written
-        Admission(settings.rules, run.units)
+        Admission(settings.rules, run.units, run.geometry.tokens)
         ledger = Ledger(folder, new=True)
         ledger.remember(settings=settings.to_json(), run=str(run.path.resolve()), rows=len(data))
         return cls(folder, ledger, run, data, settings)

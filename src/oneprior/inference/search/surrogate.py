@@ -7,6 +7,7 @@ the held-out points say of the ensemble is told with it.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -117,7 +118,10 @@ def _best_count(
     import lightgbm
 
     stop = lightgbm.early_stopping(trees.patience, verbose=False)
-    held = {"eval_set": [(features[out], scores[out])], "eval_metric": "l2", "callbacks": [stop]}
+    apart: dict[str, Any] = {"eval_X": features[out], "eval_y": scores[out]}
+    if "eval_X" not in inspect.signature(lightgbm.LGBMRegressor.fit).parameters:  # before LightGBM 4.7
+        apart = {"eval_set": [(features[out], scores[out])]}
+    held = {**apart, "eval_metric": "l2", "callbacks": [stop]}
     model = _fit(space, features[rest], scores[rest], trees.most, trees, held)
     count = max(1, int(model.best_iteration_ or trees.most))
     return count, np.asarray(model.predict(features[out], num_iteration=count))

@@ -211,11 +211,25 @@ def _off(campaign: Campaign, entries: Sequence[Entry]) -> float:
     return float(np.abs(reached - [entry.about["prediction"] for entry in own]).mean())
 
 
-def _drawn(campaign: Campaign, x: Tensor) -> Picture:
-    """Events in rows of `_SHOWN`; molecules as formulas."""
+def drawn_events(campaign: Campaign, entries: Sequence[Entry], columns: int = _SHOWN) -> Picture:
+    """Candidates on a grid."""
+    return _drawn(campaign, _events(entries), columns)
+
+
+def best_strip(campaign: Campaign) -> list[report.Section]:
+    """The best candidates so far, with their scores; nothing before there are any."""
+    best = _made(campaign)[:_SHOWN]
+    if not best:
+        return []
+    strip = report.Strips([("the best so far", drawn_events(campaign, best))], "; ".join(map(_words, best)))
+    return [report.Heading("So far"), strip]
+
+
+def _drawn(campaign: Campaign, x: Tensor, columns: int = _SHOWN) -> Picture:
+    """Events in rows; molecules as formulas."""
     if campaign.run.geometry.format == FORMAT:
-        return drawn(as_smiles(x, campaign.run.geometry.tokens), _SHOWN)
-    return grid(x, columns=_SHOWN)
+        return drawn(as_smiles(x, campaign.run.geometry.tokens), columns)
+    return grid(x, columns=columns)
 
 
 def _events(entries: Sequence[Entry]) -> Tensor:

@@ -101,7 +101,32 @@ class Command:
     caption: str = ""
 
 
-Section = Heading | Text | Notice | Table | Picture | Gallery | Strips | Cards | Command
+@dataclass(frozen=True)
+class Field:
+    """A number that is asked for.
+
+    Args:
+        name: that it is sent under.
+        label: beside it.
+        value: that stands in it.
+        problem: what was wrong with what was sent.
+    """
+
+    name: str
+    label: str
+    value: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Form:
+    """Pictures, each with numbers that are asked for, to be sent back to where the page came from."""
+
+    cards: Sequence[tuple[Image, Sequence[Field]]]
+    button: str
+
+
+Section = Heading | Text | Notice | Table | Picture | Gallery | Strips | Cards | Command | Form
 
 
 @dataclass(frozen=True)
@@ -113,19 +138,22 @@ class Report:
         sections: from top to bottom.
         lead: one sentence under the title.
         foot: the small print: version, seed, date.
+        again: seconds after which a page that is served is asked for anew; 0 for never.
     """
 
     title: str
     sections: Sequence[Section]
     lead: str = ""
     foot: str = ""
+    again: int = 0
 
     def html(self) -> str:
         """The whole page."""
         body = "\n".join(_render(section) for section in self.sections)
         lead = f'<p class="lead">{_inline(self.lead)}</p>' if self.lead else ""
         foot = f"<footer>{_inline(self.foot)}</footer>" if self.foot else ""
-        return _PAGE.format(title=html.escape(self.title), style=_STYLE, lead=lead, body=body, foot=foot)
+        again = f'<meta http-equiv="refresh" content="{self.again}">' if self.again else ""
+        return _PAGE.format(title=html.escape(self.title), style=_STYLE, lead=lead, body=body, foot=foot, again=again)
 
     def write(self, path: str | Path) -> Path:
         """Write the page, making its folder; returns the path."""
@@ -160,6 +188,8 @@ def _render(section: Section) -> str:
                 f"<dt>{_inline(label)}</dt><dd>{_image(image, label, 2 * image.width)}</dd>" for label, image in rows
             )
             return f'<figure class="strips"><dl>{inner}</dl>{_caption(caption)}</figure>'
+        case Form():
+            return _form(section)
         case Cards(figures):
             inner = "".join(
                 f"<div><b>{_inline(figure)}</b><span>{_inline(what)}</span></div>" for figure, what in figures
@@ -168,6 +198,24 @@ def _render(section: Section) -> str:
         case Command(text, caption):
             note = f"<p>{_inline(caption)}</p>" if caption else ""
             return f"{note}<pre><code>{html.escape(text)}</code></pre>"
+
+
+def _form(form: Form) -> str:
+    cards = []
+    for k, (image, fields) in enumerate(form.cards):
+        asked = "".join(_field(one, focus=not k and not j) for j, one in enumerate(fields))
+        cards.append(f"<figure>{_image(image, f'picture {k + 1}')}{asked}</figure>")
+    inner = "".join(cards)
+    return f'<form method="post"><div class="gallery">{inner}</div><button>{html.escape(form.button)}</button></form>'
+
+
+def _field(one: Field, focus: bool) -> str:
+    name, value = html.escape(one.name, quote=True), html.escape(one.value, quote=True)
+    problem = f'<em role="alert">{_inline(one.problem)}</em>' if one.problem else ""
+    first = " autofocus" if focus else ""
+    return (
+        f'<label>{_inline(one.label)} <input name="{name}" value="{value}" autocomplete="off"{first}></label>{problem}'
+    )
 
 
 def _table(table: Table) -> str:
@@ -213,7 +261,7 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{title}</title>
+{again}<title>{title}</title>
 <style>{style}</style>
 </head>
 <body>
@@ -276,6 +324,13 @@ td b { color: var(--accent); }
 .cards div { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .8rem 1rem; }
 .cards b { display: block; font-size: 1.6rem; line-height: 1.2; letter-spacing: -.02em; }
 .cards span { color: var(--soft); font-size: .88rem; line-height: 1.35; display: block; margin-top: .2rem; }
+form label { display: flex; gap: .5rem; align-items: baseline; font-size: .9rem; color: var(--soft);
+  margin-top: .4rem; }
+form input { flex: 1; min-width: 3rem; font: inherit; color: var(--ink); background: var(--card);
+  border: 1px solid var(--line); border-radius: 6px; padding: .3rem .5rem; }
+form em { color: var(--red); font-size: .85rem; font-style: normal; }
+form button { font: inherit; font-weight: 600; color: #fff; background: #2459c4; border: 0; border-radius: 8px;
+  padding: .6rem 1.4rem; margin-top: 1.25rem; cursor: pointer; }
 code { font: .9em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 p code, td code, figcaption code, li code { background: var(--card); border-radius: 4px; padding: .1em .3em; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .9rem 1.1rem;

@@ -67,6 +67,8 @@ class Optimise(Command):
         score: module:function, one event as an array in the data's units -> a number.
         score_command: a command that is given a picture (in place of {}, or last) and prints a number.
         by_hand: a person scores: each round's pictures lie in --out with a sheet to fill in; go on with --resume.
+        by_page: a person scores on a page in a browser of this machine.
+        port: of that page; any that is free where not given.
         scores: a sheet (CSV, columns file and score) of the scores that events of the data have already.
         score_time: seconds that one score may take.
         workers: processes that score.
@@ -95,6 +97,8 @@ class Optimise(Command):
     score: str | None = None
     score_command: str | None = None
     by_hand: bool = False
+    by_page: bool = False
+    port: int = 0
     scores: Path | None = None
     score_time: float = 60.0
     workers: int = 1
@@ -118,10 +122,11 @@ class Optimise(Command):
 
     def execute(self) -> Outcome:
         objectives = self._objectives()
-        if sum((self.score is not None, self.score_command is not None, self.by_hand)) != 1:
-            raise Mistake("give one of --score module:function, --score-command '...' and --by-hand")
-        if self.by_hand and self.scores is None and not self.resume:
-            raise Mistake("--by-hand needs the scores of some of the data to begin with: give --scores FILE.csv")
+        if sum((self.score is not None, self.score_command is not None, self.by_hand, self.by_page)) != 1:
+            raise Mistake("give one of --score module:function, --score-command '...', --by-hand and --by-page")
+        if self._by_person and self.scores is None and not self.resume:
+            flag = "--by-hand" if self.by_hand else "--by-page"
+            raise Mistake(f"{flag} needs the scores of some of the data to begin with: give --scores FILE.csv")
         if min(self.budget, self.batch, self.workers, self.initial) < 1 or self.score_time <= 0:
             raise Mistake("--budget, --batch, --workers and --initial are at least 1, --score-time above 0")
         if not self.resume:
@@ -149,7 +154,7 @@ class Optimise(Command):
         data = self._data(run)
         before = Campaign.resume(self.out, data) if self.resume else None
         objectives = objectives if before is None else before.objectives
-        score = None if self.by_hand else self._score(run, len(objectives.each))
+        score = None if self._by_person else self._score(run, len(objectives.each))
         known = None if self.scores is None or before else data_scores(self.scores, data, objectives.names)
         if before is not None:
             campaign = before
@@ -157,8 +162,27 @@ class Optimise(Command):
             campaign = Campaign.begin(self.out, run, data, self._settings(objectives))
             if known is not None:
                 campaign.score_data(*known)
-        said = self._by_hand(campaign) if score is None else self._by_score(campaign, score)
+        if score is not None:
+            said = self._by_score(campaign, score)
+        else:
+            said = self._by_hand(campaign) if self.by_hand else self._by_page(campaign)
         return self._shown(campaign, said)
+
+    @property
+    def _by_person(self) -> bool:
+        return self.by_hand or self.by_page
+
+    def _by_page(self, campaign: Campaign) -> str:
+        """Serve the page until the budget is spent; the last words."""
+        from oneprior.apps.rating_page import RatingPage
+
+        page = RatingPage(campaign, budget=self.budget, batch=self.batch, port=self.port)
+        screen.say(f"rate the pictures at {page.address} (Ctrl-C to stop; every score is kept)")
+        try:
+            page.serve()
+        except KeyboardInterrupt:
+            raise Stopped(f"stopped; every score is kept in {self.out}: go on with --resume") from None
+        return f"{len(campaign.told())} candidates are rated"
 
     def _shown(self, campaign: Campaign, said: str) -> Outcome:
         from oneprior.apps.optimised import figures, write_page, write_pictures

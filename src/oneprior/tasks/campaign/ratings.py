@@ -118,10 +118,16 @@ def _scores(path: Path, number: int, texts: Sequence[str]) -> list[float] | None
 
 
 def _score(path: Path, number: int, text: str) -> float:
+    value = parse_score(text)
+    if value is None:
+        raise InputError(f"{path}, line {number}: {text!r} is no score; give a number, {FAILED!r}, or nothing yet")
+    return value
+
+
+def parse_score(text: str) -> float | None:
+    """A finite number; None for anything else."""
     try:
         value = float(text)
     except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"{path}, line {number}: {text!r} is no score; give a number, {FAILED!r}, or nothing yet")
-    return value
+        return None
+    return value if math.isfinite(value) else None

@@ -34,6 +34,7 @@ NAMES = (
     "volumes",
     "faces",
     "exact_search",
+    "beyond",
     "specifications",
     "diagnosis",
     "zoo",

@@ -131,6 +131,10 @@ JOBS = {
     "brain-vae": Job("vae", 6, data="brain"),
     "brain-ppca": Job("ppca", 0, {"labels": False}, data="brain"),
     "chest-codes": Job("vqvae", 8, {"downsample": 8, "batch_size": 64, "prior_start": 1.0}, data="chest-full"),
+    "garments-codes": Job("vqvae", 8, {"batch_size": 128}, data="garments-low"),
+    "garments-vae": Job("vae", 6, {"batch_size": 128}, data="garments-low"),
+    "ventricles-codes": Job("vqvae", 8, {"batch_size": 64}, data="ventricles-low"),
+    "ventricles-vae": Job("vae", 6, {"batch_size": 64}, data="ventricles-low"),
     **{f"{job.data}-{kind}": job for data in domain_sets.NAMES for kind, job in _of_a_domain(f"{data}-half").items()},
     **{f"{job.data}-{kind}": job for data in volume_sets.NAMES for kind, job in _of_heads(f"{data}-half").items()},
 }
@@ -187,6 +191,10 @@ def _data(name: str, options: Options) -> Any:
 
     if name == "fashion":
         return training_file(options)
+    if name.endswith("-low"):
+        from benchmarks.beyond_sets import task
+
+        return task(name.removesuffix("-low"), options).dataset
     if name == "heads-half":
         return volume_sets.heads(options).training
     if name.endswith(("-half", "-full")):

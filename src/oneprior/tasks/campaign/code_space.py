@@ -76,7 +76,7 @@ class CodeSpace(Latents):
 
     def propose(self, known: Known, settings: Settings, number: int, count: int) -> Proposals:
         least, bonus = self._least_log_prob(known.data, settings), self._bonus(known, settings)
-        effort = Effort(seconds=settings.seconds, seed=settings.seed + number)
+        effort = Effort(seconds=settings.seconds, exact=settings.exact, seed=settings.seed + number)
         starts = known.points[np.argsort(-known.merit, kind="stable")[: max(8, settings.centres)]]
         seen = {point.tobytes() for point in known.every}
         constraints: list[Constraint] = []

@@ -29,6 +29,7 @@ class Settings:
             to take all.
         rules: what every candidate must keep: the content of a file of specifications.
         splits: what the trees see of a code: "codes", its number, or "codebook", its vector.
+        exact: whether searches are proven; else they are local, and their bounds those of the trees one by one.
         seconds: limit of time of one search.
         retrain_every: candidates told between two trainings of the prior; 0 for never.
         rank_k: of the weights of training; see `retraining`.
@@ -50,6 +51,7 @@ class Settings:
     unlikely: float | None = 0.001
     rules: Any = None
     splits: str = "codes"
+    exact: bool = True
     seconds: float = 60.0
     retrain_every: int = 5
     rank_k: float = 1e-3

@@ -1,0 +1,228 @@
+"""Beyond the training range, end to end: the exact search and its rivals at equal numbers of evaluations.
+
+The prior has seen the events below a threshold of a property (`beyond_sets`). Every contender starts from the same
+events and scores, is given `BUDGET` evaluations in rounds of `BATCH`, and is judged by a second predictor that it never
+asks:
+
+- exact: the ensemble's optimum, proven (Jung, Schwedhelm, Schillings, Keuper 2023), with weighted retraining;
+- local: the same, by the local search alone;
+- even: exact, retrained without weights (k = infinity); alone: exact, never retrained;
+- genetic: children of the best by crossing and mutation of their codes;
+- random: draws of the token prior;
+- bayes: a trust region with a Gaussian process (TuRBO) in the latents of a vae, retrained alike.
+
+Beside it, searches of ten ensembles of depth 3 and more by both roads, and Frechet distances to the group that no one
+has seen. Cells are kept (`benchmarks.kept`); `--only garments`, `--only garments:exact`, `--only table`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import kept
+from benchmarks.beyond_sets import NAMES, fit_of, predicted, predictor, task
+from benchmarks.harness import Figure, Options, record
+from benchmarks.train import trained
+from oneprior.evaluation.embed import function_features
+from oneprior.inference.search.objective import nearest
+from oneprior.tasks.campaign.campaign import Campaign
+from oneprior.tasks.campaign.code_space import CodeSpace
+from oneprior.tasks.campaign.latents import Known, Proposal, Proposals
+from oneprior.tasks.campaign.presented import identities
+from oneprior.tasks.campaign.settings import Settings, Trees
+from oneprior.tasks.campaign.shift import shifts
+from oneprior.training import load
+
+BUDGET, BATCH, SEEDS, INITIAL = 100, 5, 5, 2000
+TOP = 20
+"""Candidates of the best group: the best of the budget by the score that the campaign has."""
+CONTENDERS = ("exact", "local", "even", "alone", "genetic", "random", "bayes")
+_PARENTS, _MUTATED = 50, 2.0
+
+
+class GeneticCodes(CodeSpace):
+    """Children of the best: uniform crossing, and about two codes of each changed."""
+
+    def propose(self, known: Known, settings: Settings, number: int, count: int) -> Proposals:
+        rng = np.random.default_rng([settings.seed, number])
+        parents = known.points[np.argsort(-known.merit, kind="stable")[:_PARENTS]]
+        return self._taken(self._children(parents, rng), known, count)
+
+    def _children(self, parents: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        while True:
+            mother, father = parents[rng.integers(len(parents), size=2)]
+            child = np.where(rng.random(self.numbers) < 0.5, mother, father)
+            changed = rng.random(self.numbers) < _MUTATED / self.numbers
+            yield np.where(changed, rng.integers(0, self.law.vocabulary, self.numbers), child)
+
+    def _taken(self, points: Iterator[np.ndarray], known: Known, count: int) -> Proposals:
+        """The first that are new."""
+        taken, found = set(known.taken), []
+        for point in points:
+            own = identities(self.run, self.decode(point[None]))[0]
+            if own not in taken:
+                taken.add(own)
+                apart = float(nearest(point[None], known.every, self.space.coded)[0])
+                found.append(Proposal(point, np.nan, np.inf, np.inf, "drawn", apart, 0.0, True, 0.0))
+            if len(found) == count:
+                break
+        return Proposals(found, {"r2": np.nan, "error": np.nan, "trees": 0, "points": 0, "passed": 0})
+
+
+class RandomCodes(GeneticCodes):
+    """Draws of the token prior."""
+
+    def propose(self, known: Known, settings: Settings, number: int, count: int) -> Proposals:
+        from oneprior.core import Rows
+
+        drawn = self.law.sample(Rows(4 * count, seed=settings.seed, stream=f"round {number}")).argmax(1)
+        return self._taken(iter(drawn.flatten(1).double().numpy()), known, count)
+
+
+def run(options: Options) -> None:
+    """What has not been measured yet, then gather."""
+    name, _, which = options.only.partition(":")
+    seeds = range(1 if options.quick else SEEDS)
+    for seed in seeds:
+        for one in NAMES if name != "table" else ():
+            for contender in CONTENDERS:
+                if name in ("", one) and which in ("", contender):
+                    _cell(one, contender, seed, options)
+    if name in ("", "table"):
+        gather(options)
+
+
+def settings(contender: str, seed: int, quick: bool) -> Settings:
+    """Of a contender; all have the same but for what they are named after."""
+    return Settings(
+        trees=Trees(most=60 if quick else 400, least=10),
+        best=1000,
+        others=2000,
+        exact=contender != "local",
+        retrain_every=0 if contender in ("alone", "random") else 25,
+        rank_k=float("inf") if contender == "even" else 1e-3,
+        share=0.02 if quick else 0.25,
+        first_share=0.02 if quick else 0.25,
+        seconds=30,
+        seed=seed,
+    )
+
+
+def _cell(name: str, contender: str, seed: int, options: Options) -> None:
+    path = kept.folder("beyond", options) / f"{name}-{contender}-{seed}.json"
+    if path.exists():
+        return
+    told, score, judge = task(name, options), predictor(name, 0, options), predictor(name, 1, options)
+    run = load(trained(f"{name}-{'vae' if contender == 'bayes' else 'codes'}", options))
+    place = options.runs / "campaigns" / f"{path.stem}-{time.time_ns()}"  # of a broken-off cell nothing is used
+    campaign = Campaign.begin(place, run, told.dataset, settings(contender, seed, options.quick))
+    rows = np.random.default_rng(seed).permutation(len(told.low))[: 300 if options.quick else INITIAL]
+    campaign.score_data(rows, predicted(score, told.low[torch.from_numpy(rows)]))
+    start, budget = time.process_time(), 10 if options.quick else BUDGET
+    while len(campaign.told()) < budget:
+        if campaign.due:
+            for _ in campaign.retrain():
+                pass
+        campaign.latents = _latents(contender, campaign)
+        for one in campaign.ask(min(BATCH, budget - len(campaign.told()))):
+            campaign.tell(one.id, float(predicted(score, one.event[None])[0]))
+    made = campaign.told()
+    x = torch.from_numpy(np.stack([entry.event for entry in made if entry.event is not None]))
+    scores, judged = np.array([entry.score for entry in made], dtype=np.float64), predicted(judge, x)
+    best = np.argsort(-scores, kind="stable")[: min(TOP, len(scores))]
+    features = function_features(lambda part: judge.body(part).mean((2, 3)), told.high[:64], "the judge's last maps")
+    (near,) = shifts(told.high[::7], [("best", x[torch.from_numpy(best.copy())])], features) or (None,)
+    rounds = campaign.ledger.rounds()
+    cell = {
+        "task": name,
+        "contender": contender,
+        "seed": seed,
+        "scores": scores.tolist(),
+        "judged": judged.tolist(),
+        "predicted": [float(entry.about.get("prediction", np.nan)) for entry in made],
+        "judged of the best": float(judged[best].mean()),
+        "beyond": float((judged[best] > told.threshold).mean()),
+        "frechet": None if near is None else near.frechet,
+        "kernel": None if near is None else near.kernel,
+        "r2": [one["r2"] for one in rounds],
+        "gaps": [search["gap"] for one in rounds for search in one["searches"]],
+        "cpu": time.process_time() - start,
+    }
+    kept.keep(path, cell)
+    print(
+        f"{path.stem}: judged {cell['judged of the best']:.4f} ({told.threshold:.4f}), {cell['cpu']:.0f} s", flush=True
+    )
+
+
+def _latents(contender: str, campaign: Campaign) -> Any:
+    """What proposes; made anew after each training."""
+    kinds = {"genetic": GeneticCodes, "random": RandomCodes}
+    kind = kinds.get(contender)
+    return campaign.latents if kind is None or isinstance(campaign.latents, kind) else kind(campaign.run)
+
+
+def gather(options: Options) -> None:
+    """One record of all cells."""
+    cells = list(kept.every("beyond", options))
+    figures: dict[str, Figure] = {}
+    for name in NAMES:
+        own = {(c["contender"], c["seed"]): c for c in cells if c["task"] == name}
+        for rival in CONTENDERS[1:]:
+            pairs = [(own["exact", s], own[rival, s]) for s in range(SEEDS) if {("exact", s), (rival, s)} <= set(own)]
+            if len(pairs) > 1:
+                figures[f"{name}_over_{rival}"] = _gain(pairs, rival)
+        for key, target in (("beyond", (">=", 0.9)), ("frechet", None)):
+            values = [c[key] for (contender, _), c in own.items() if contender == "exact" and c[key] is not None]
+            if values:
+                error = float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+                figures[f"{name}_{key}"] = Figure(float(np.mean(values)), error, target, "of the exact search's best")  # type: ignore[arg-type]
+    record(
+        "beyond",
+        figures,
+        options,
+        table=[_row(own) for own in _groups(cells)],
+        claim="Events beyond the training range by exact search over codes, judged by a predictor it never saw.",
+        fits={f"{name}, half {half}": fit_of(name, half, options) for name in NAMES for half in (0, 1)},
+        n={"evaluations": BUDGET, "best": TOP},
+        seeds=list(range(SEEDS)),
+        measured=kept.origins(cells),
+    )
+
+
+def _gain(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], rival: str) -> Figure:
+    """How far the judged property of the best group lies above a rival's, in standard errors over seeds."""
+    gains = np.array([a["judged of the best"] - b["judged of the best"] for a, b in pairs])
+    error = gains.std(ddof=1) / len(gains) ** 0.5
+    note = f"judged property over {rival}: {gains.mean():.4g} ± {error:.2g}; in standard errors"
+    return Figure(float(gains.mean() / max(error, 1e-12)), None, (">=", -2.0 if rival == "local" else 2.0), note)
+
+
+def _groups(cells: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The seeds of each task and contender."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for cell in cells:
+        found.setdefault((cell["task"], cell["contender"]), []).append(cell)
+    return [found[key] for key in sorted(found, key=lambda key: (NAMES.index(key[0]), CONTENDERS.index(key[1])))]
+
+
+def _row(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def mean(key: str) -> float | None:
+        values = [cell[key] for cell in cells if cell[key] is not None]
+        return float(np.mean(values)) if values else None
+
+    return {
+        "task": cells[0]["task"],
+        "contender": cells[0]["contender"],
+        "seeds": len(cells),
+        "judged": mean("judged of the best"),
+        "best score": float(np.mean([max(cell["scores"]) for cell in cells])),
+        "beyond the threshold": mean("beyond"),
+        "Frechet": mean("frechet"),
+        "widest gap": max(max(cell["gaps"], default=0.0) for cell in cells),
+        "CPU seconds": mean("cpu"),
+    }

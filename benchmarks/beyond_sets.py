@@ -1,0 +1,137 @@
+"""What `benchmarks.beyond` asks for: events cut at a threshold of a property, and two predictors of it.
+
+The prior and the campaign see the events below the threshold alone; those above are the group that is sought. The score
+is a network that predicts the property, trained on one half of all events; candidates are judged by another, trained
+on the other half, which no campaign asks.
+
+- garments: the area of a garment of Fashion-MNIST, the share of its pixels above a fifth of the range;
+- ventricles: the share of the brain in a slice (IXI) that is lateral ventricle, from DLMUSE's labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from benchmarks.harness import Options, fashion
+from benchmarks.sets import brains
+from oneprior.core import AffineMap, Rows
+from oneprior.data import array_dataset
+from oneprior.data.batch import Dataset
+
+NAMES = ("garments", "ventricles")
+_AREA = -0.6  # a fifth of [-1, 1]
+_WIDTH, _STEPS = 32, 600
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One property.
+
+    Args:
+        low: events that prior and campaign see, (n, 1, h, w) in [-1, 1].
+        high: events of the group that is sought, (m, 1, h, w).
+        threshold: of the property between them.
+    """
+
+    low: Tensor
+    high: Tensor
+    threshold: float
+
+    @property
+    def dataset(self) -> Dataset:
+        """The low events as a data set of grey levels."""
+        pixels = ((self.low + 1) * 127.5).round().to(torch.uint8).numpy()
+        return array_dataset(pixels, units=AffineMap.from_range(0, 255, "grey level"), layout="nchw")
+
+
+@cache
+def _measured(name: str, options: Options) -> tuple[Tensor, Tensor, Tensor]:
+    """All training events, their property, and which half of them each is in."""
+    if name == "garments":
+        x = fashion(options).train
+        value, half = (x > _AREA).flatten(1).double().mean(1), torch.arange(len(x)) % 2
+    else:
+        data = brains(options).train
+        x, value, half = data.x, data.ventricle.double(), data.subject % 2
+    return x, value, half
+
+
+@cache
+def task(name: str, options: Options) -> Task:
+    """The events of a task: the lower half of garments, all but the highest fifth of slices."""
+    x, value, _ = _measured(name, options)
+    threshold = float(value.quantile(0.5 if name == "garments" else 0.8))
+    low = value <= threshold
+    return Task(x[low], x[~low], threshold)
+
+
+class Predictor(nn.Module):
+    """A property of events, in its own units; (n, 1, h, w) in [-1, 1] -> (n,)."""
+
+    scale: Tensor
+
+    def __init__(self, mean: float = 0.0, spread: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor([mean, spread]))
+        layers: list[nn.Module] = []
+        for before, width in ((1, _WIDTH), (_WIDTH, _WIDTH), (_WIDTH, 2 * _WIDTH)):
+            layers += [nn.Conv2d(before, width, 3, stride=2, padding=1), nn.GroupNorm(4, width), nn.SiLU()]
+        self.body = nn.Sequential(*layers, nn.Conv2d(2 * _WIDTH, _WIDTH, 3, padding=1), nn.SiLU())
+        self.head = nn.Linear(_WIDTH, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).mean((2, 3)))[:, 0] * self.scale[1] + self.scale[0]
+
+
+@torch.enable_grad()
+def predictor(name: str, half: int, options: Options) -> Predictor:
+    """The network that was trained on a half; 0 for the score, 1 for the judge."""
+    path = options.runs / "features" / f"{name}-predictor-{half}{'-quick' if options.quick else ''}.safetensors"
+    if path.exists():
+        network = Predictor()
+        network.load_state_dict(load_file(path))
+        return network.eval()
+    x, value, which = _measured(name, options)
+    x, value = x[which == half], value[which == half].float()
+    torch.manual_seed(half)
+    network, steps = Predictor(float(value.mean()), float(value.std())), 20 if options.quick else _STEPS
+    optimiser = torch.optim.AdamW(network.parameters(), 3e-3)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
+    rows = Rows(64, seed=half)
+    for step in range(steps):
+        index = rows.stream(f"batch {step}").integers(len(x))
+        loss = ((network(x[index]) - value[index]) / network.scale[1]).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        rate.step()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(network.state_dict(), path)
+    return network.eval()
+
+
+@torch.no_grad()
+def predicted(network: Predictor, x: Tensor) -> np.ndarray:
+    """The property of events, (n,) float64."""
+    return torch.cat([network(part) for part in x.split(512)]).double().numpy()
+
+
+def fit_of(name: str, half: int, options: Options) -> float:
+    """R2 of a predictor on the half that it was not trained on."""
+    x, value, which = _measured(name, options)
+    other = (which != half).nonzero()[:, 0][::10]
+    off = value[other].numpy() - predicted(predictor(name, half, options), x[other])
+    return float(1 - np.mean(off**2) / np.var(value[other].numpy()))
+
+
+def features_file(name: str, options: Options) -> Path:
+    """Where the judge's network is, whose features the Frechet distance is taken in."""
+    predictor(name, 1, options)
+    return options.runs / "features" / f"{name}-predictor-1{'-quick' if options.quick else ''}.safetensors"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oneprior.inference.search.atoms import AtomRow, Atoms, Boxes
+from oneprior.inference.search.atoms import AtomRow, Atoms, Boxes, ColumnAtoms
 from oneprior.inference.search.objective import Bonus, Goal
 
 _GAIN = 1e-9
@@ -130,7 +130,7 @@ class _Climber:
             self.data = np.unique(atoms.encode(bonus.data), axis=0)
         high, low = (max(getattr(b, name) for b in atoms.boxes) for name in ("highest", "lowest"))
         self.penalty = _PENALTY * max(1.0, abs(high), abs(low))
-        self.rows = [[[_dense(row, atoms) for row in rows] for rows in alternatives] for alternatives in atoms.rows]
+        self.rows = _Rows(atoms)
 
     def ascend(self, x: np.ndarray, sweeps: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Coordinate ascent of all rows until no column gains; the points and their values."""
@@ -138,6 +138,7 @@ class _Climber:
         v = [table.broken(x) for table in self.tables]
         f = [np.where(w == 0, table.boxes.value, 0).sum(1) for w, table in zip(v, self.tables, strict=True)]
         apart = None if self.data is None else (x[:, None, self.coded] != self.data[None][:, :, self.coded]).sum(2)
+        totals = self.rows.totals(x)
         for _ in range(sweeps):
             moved = False
             for p in rng.permutation(len(self.sizes)):
@@ -145,7 +146,7 @@ class _Climber:
                     continue
                 every_one = np.stack([self._of_column(k, p, x, v[k], f[k]) for k in range(len(self.tables))])
                 value = self._value(every_one[: self.members], p, x, apart) + self.terms[p]
-                value = value - self.penalty * (self._violation(x, p) + self._below(every_one))
+                value = value - self.penalty * (self.rows.violation(totals, x[:, p], p) + self._below(every_one))
                 best = value.argmax(1)
                 better = value[every, best] > value[every, x[:, p]] + _GAIN
                 if not better.any():
@@ -158,6 +159,7 @@ class _Climber:
                 if apart is not None and self.coded[p] and self.data is not None:
                     own = self.data[None, :, p]
                     apart += (new[:, None] != own).astype(apart.dtype) - (old[:, None] != own)
+                totals += self.rows.weights[p][:, new] - self.rows.weights[p][:, old]
                 x[:, p] = new
             if not moved:
                 break
@@ -168,14 +170,10 @@ class _Climber:
 
     def broken(self, x: np.ndarray) -> np.ndarray:
         """By how much each row breaks the constraints, (R,)."""
-        total = np.zeros(len(x))
+        total = self.rows.broken(self.rows.totals(x))
         for table, low in zip(self.tables[self.members :], self.low, strict=True):
             reached = table.boxes.base + np.where(table.broken(x) == 0, table.boxes.value, 0).sum(1)
-            total += np.maximum(0.0, low - reached)
-        for alternatives in self.rows:
-            total += np.min(
-                [sum((row.broken(row.total(x)) for row in rows), np.zeros(len(x))) for rows in alternatives], 0
-            )
+            total = total + np.maximum(0.0, low - reached)
         return total
 
     def _below(self, predictions: np.ndarray) -> np.ndarray:
@@ -213,40 +211,57 @@ class _Climber:
             found = found + self.bonus.spread * np.abs(members - mean).mean(0)
         return found if least is None else found + self.bonus.distance * least
 
-    def _violation(self, x: np.ndarray, p: int) -> np.ndarray:
-        """By how much each atom of column p would break the constraints, (R, A) or (1, 1)."""
-        total = np.zeros((1, 1))
-        for alternatives in self.rows:
-            each = []
-            for rows in alternatives:
-                parts = [row.broken(row.without(x, p)[:, None] + row.weights[p][None]) for row in rows]
-                each.append(sum(parts, np.zeros((1, 1))))
-            total = total + np.minimum.reduce(each)
-        return total
+
+class _Rows:
+    """All rows of all constraints at once, K of them; rows of one alternative stand together, and alternatives of one
+    constraint.
+
+    Args:
+        atoms: the small problem.
+    """
+
+    def __init__(self, atoms: Atoms) -> None:
+        asked = [alternatives for alternatives in atoms.rows if all(alternatives)]  # one without rows always holds
+        flat = [row for alternatives in asked for rows in alternatives for row in rows]
+        self.low, self.high = np.array([row.low for row in flat]), np.array([row.high for row in flat])
+        own = [len(rows) for alternatives in asked for rows in alternatives]
+        self.of_alternative = np.cumsum([0, *own])[:-1]
+        self.of_constraint = np.cumsum([0, *(len(alternatives) for alternatives in asked)])[:-1]
+        self.weights = [
+            np.stack([_weights(row, c, column) for row in flat]) if flat else np.zeros((0, len(column)))
+            for c, column in enumerate(atoms.columns)
+        ]
+
+    def totals(self, x: np.ndarray) -> np.ndarray:
+        """The sums of each row, (R, columns) -> (K, R)."""
+        found = np.zeros((len(self.low), len(x)))
+        for c, weight in enumerate(self.weights):
+            found += weight[:, x[:, c]]
+        return found
+
+    def broken(self, totals: np.ndarray) -> np.ndarray:
+        """By how much the constraints are broken, (K, R, ...) -> (R, ...)."""
+        if not len(totals):
+            return np.zeros(totals.shape[1:])
+        shape = (-1, *[1] * (totals.ndim - 1))
+        off = np.maximum(0.0, np.maximum(self.low.reshape(shape) - totals, totals - self.high.reshape(shape)))
+        alternatives = np.add.reduceat(off, self.of_alternative, axis=0)
+        return np.minimum.reduceat(alternatives, self.of_constraint, axis=0).sum(0)
+
+    def violation(self, totals: np.ndarray, now: np.ndarray, p: int) -> np.ndarray:
+        """By how much each atom of column p would break them, (R, A); (1, 1) where there are none.
+
+        Args:
+            totals: of the rows as they are, (K, R).
+            now: the atoms of the column, (R,).
+            p: the column.
+        """
+        if not len(totals):
+            return np.zeros((1, 1))
+        weight = self.weights[p]
+        return self.broken((totals - weight[:, now])[:, :, None] + weight[:, None])
 
 
-@dataclass(frozen=True, eq=False)
-class _Dense:
-    """A row with a weight for every atom."""
-
-    weights: list[np.ndarray]
-    low: float
-    high: float
-
-    def total(self, x: np.ndarray) -> np.ndarray:
-        return np.sum([weight[x[:, c]] for c, weight in enumerate(self.weights)], 0)
-
-    def without(self, x: np.ndarray, p: int) -> np.ndarray:
-        return self.total(x) - self.weights[p][x[:, p]]
-
-    def broken(self, total: np.ndarray) -> np.ndarray:
-        return np.maximum(0.0, np.maximum(self.low - total, total - self.high))
-
-
-def _dense(row: AtomRow, atoms: Atoms) -> _Dense:
+def _weights(row: AtomRow, c: int, column: ColumnAtoms) -> np.ndarray:
     """A number weighs by its atom's value here; the exact search may choose another within the atom."""
-    weights = []
-    for c, column in enumerate(atoms.columns):
-        own = row.weights.get(c, np.zeros(len(column)))
-        weights.append(own + row.factors.get(c, 0.0) * column.value)
-    return _Dense(weights, row.low, row.high)
+    return row.weights.get(c, np.zeros(len(column))) + row.factors.get(c, 0.0) * column.value

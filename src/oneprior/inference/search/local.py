@@ -245,6 +245,8 @@ class _Rows:
             return np.zeros(totals.shape[1:])
         shape = (-1, *[1] * (totals.ndim - 1))
         off = np.maximum(0.0, np.maximum(self.low.reshape(shape) - totals, totals - self.high.reshape(shape)))
+        if len(self.of_constraint) == len(off):  # one row each, as cuts are
+            return off.sum(0)
         alternatives = np.add.reduceat(off, self.of_alternative, axis=0)
         return np.minimum.reduceat(alternatives, self.of_constraint, axis=0).sum(0)
 

@@ -70,6 +70,14 @@ def test_candidates_keep_the_rules(run, family, tmp_path):
     assert not [entry for entry in held.told() if entry.origin == "refused"]
 
 
+def test_rules_that_all_keep_or_none_can(run, tmp_path):
+    always = {"checks": [{"name": "finite", "check": "largest", "at_most": 1000, "scale": 1e-9}]}
+    assert len(begun(run, tmp_path / "always", rules=always, unlikely=None).ask(2)) == 2
+    never = begun(run, tmp_path / "never", rules={"checks": [{"name": "black", "check": "mean", "at_most": -1}]})
+    assert not never.ask(1)
+    assert all(entry.origin == "refused" for entry in never.ledger.entries() if entry.origin != "data")
+
+
 def test_splits_on_the_codebook_are_proven_too(run, tmp_path):
     campaign = begun(run, tmp_path / "vectors", splits="codebook", unlikely=None)
     found = campaign.ask(2)

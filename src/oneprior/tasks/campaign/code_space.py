@@ -31,7 +31,7 @@ _PASSED_OVER = 20
 _TRIES = 3
 """Other codes of each place by which it is found whether the place matters."""
 _REFUSED, _LEARNED = 60, 6
-"""Grids in a round that may break a rule, and after how many of them the rules are learned anew."""
+"""Grids in a round that may break a rule or repeat an event, and after how many of them the rules are learned anew."""
 
 
 class CodeSpace(Latents):
@@ -88,7 +88,7 @@ class CodeSpace(Latents):
         surrogate = self._surrogate(known, space, settings, number)
         search = Search(surrogate.models, space, goal=known.goal, bonus=bonus, effort=effort)
         rules = self._rules(known, space, settings, [])
-        while len(found) < count and len(refused) < _REFUSED:
+        while len(found) < count and max(len(refused), repeated) < _REFUSED:
             best = search.best([*constraints, *rules], starts[:8])
             if best.point is None:
                 break
@@ -128,8 +128,12 @@ class CodeSpace(Latents):
         some = np.random.default_rng(settings.seed).permutation(len(known.data))[: settings.best]
         points = np.concatenate([known.data[some], known.every[len(known.data) :], *(p[None] for p, _ in refused)])
         margins = known.admission.margins(self.decode(points))[0].numpy()
-        wide = max(float(np.median(np.abs(margins))), 1e-9)
-        learned = fit_surrogate(space, points, np.clip(margins, -wide, wide), settings.trees, seed=settings.seed)
+        sure = np.isfinite(margins)
+        wide = max(float(np.median(np.abs(margins[sure]))), 1e-9) if sure.any() else 0.0
+        margins = np.clip(margins, -wide, wide)
+        if np.ptp(margins) == 0:  # kept or broken by all alike: nothing to learn, and each is looked at
+            return []
+        learned = fit_surrogate(space, points, margins, settings.trees, seed=settings.seed)
         return [AtLeast(learned.models[0], learned.error * len(refused) / (2 * _LEARNED))]
 
     def _other_event(self, point: np.ndarray, own: bytes) -> Constraint:

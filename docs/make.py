@@ -24,7 +24,16 @@ sys.path.insert(0, str(DOCS))
 import measured  # noqa: E402 (the tables of what benchmarks have measured, beside this file)
 
 WITH_TABLES = ("restore.md", "domains.md")
-PAGES = ("train.md", "sample.md", "restore.md", "evaluate.md", "specifications.md", "optimise.md", "python.md", "zoo.md")
+PAGES = (
+    "train.md",
+    "sample.md",
+    "restore.md",
+    "evaluate.md",
+    "specifications.md",
+    "optimise.md",
+    "python.md",
+    "zoo.md",
+)
 PICTURES = {
     "first/panel.png": "restore-first.png",
     "volume/panel.png": "restore-volume.png",

@@ -36,8 +36,8 @@ def _formula(smiles: str) -> Any:
     from PIL import Image, ImageDraw
 
     try:
-        from rdkit import Chem, RDLogger
-        from rdkit.Chem.Draw import rdMolDraw2D
+        from rdkit import Chem, RDLogger  # pyright: ignore[reportMissingImports]
+        from rdkit.Chem.Draw import rdMolDraw2D  # pyright: ignore[reportMissingImports]
     except ImportError:
         tile = Image.new("RGBA", (_SIDE, _SIDE), (255, 255, 255, 255))
         lines = "\n".join(textwrap.wrap(smiles or "no atom", 20))

@@ -75,7 +75,7 @@ def test_any_sequence_is_a_molecule():
     tokens = (END, "[C]", "[=C]", "[Ring1]", "[Branch1]", "[O]", "[#N]")
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(200, len(tokens), 12)))
     found = as_smiles(x, tokens)
-    assert len(set(found)) > 100
+    assert len(set(found)) > 50
     assert Chem is None or all(Chem.MolFromSmiles(one) is not None for one in found)
 
 
@@ -107,5 +107,5 @@ def test_what_is_no_molecule_is_told_by_its_line(tmp_path, text, said):
 def test_a_table_without_molecules_is_no_set_of_them(tmp_path):
     with pytest.raises(InputError, match="not a file that can be read"):
         open_dataset(written(tmp_path, "a.csv", "name,score\n1,2\n"))
-    with pytest.raises(InputError, match="the length of their sequences"):
+    with pytest.raises(InputError, match="--size is their length"):
         open_dataset(written(tmp_path), size="8x8")

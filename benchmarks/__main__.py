@@ -35,6 +35,7 @@ NAMES = (
     "faces",
     "exact_search",
     "beyond",
+    "molecules",
     "specifications",
     "diagnosis",
     "zoo",

@@ -36,6 +36,7 @@ NAMES = (
     "exact_search",
     "beyond",
     "molecules",
+    "music",
     "specifications",
     "diagnosis",
     "zoo",

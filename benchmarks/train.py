@@ -135,6 +135,7 @@ JOBS = {
     "garments-vae": Job("vae", 6, {"batch_size": 128}, data="garments-low"),
     "ventricles-codes": Job("vqvae", 8, {"batch_size": 64}, data="ventricles-low"),
     "zinc-codes": Job("vqvae", 15, {"batch_size": 128, "downsample": 4, "width": 64, "skip_bad": True}, data="zinc"),
+    "music-codes": Job("vqvae", 15, {"batch_size": 64, "codes": 512, "width": 64}, data="chorales"),
     "ventricles-vae": Job("vae", 6, {"batch_size": 64}, data="ventricles-low"),
     **{f"{job.data}-{kind}": job for data in domain_sets.NAMES for kind, job in _of_a_domain(f"{data}-half").items()},
     **{f"{job.data}-{kind}": job for data in volume_sets.NAMES for kind, job in _of_heads(f"{data}-half").items()},
@@ -192,6 +193,10 @@ def _data(name: str, options: Options) -> Any:
 
     if name == "fashion":
         return training_file(options)
+    if name == "chorales":
+        from benchmarks.music import chorales
+
+        return chorales(options)
     if name == "zinc":
         return options.data.parent / "molecules" / "zinc_24k.csv.gz"
     if name.endswith("-low"):

@@ -3,8 +3,8 @@
 2,000 chorales made by rule (`data.chorales`), four bars an event, 200 held out. Of each measure the distance between
 its law over draws and over held-out pieces (Wasserstein, in deviations of the held-out ones) stands beside the
 distance of two halves of held-out pieces, which is what chance leaves. A soprano is hidden from 30 held-out pieces
-and restored from the three voices below; right is a step whose token is the piece's own; beside it the share by the most frequent
-token.
+and restored from the three voices below; right is a step whose token is the piece's own; beside it the share by the
+most frequent token.
 """
 
 from __future__ import annotations

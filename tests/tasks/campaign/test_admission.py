@@ -47,6 +47,12 @@ def test_the_worst_broken_rule_is_named():
 def test_a_rule_of_sets_is_refused(run, tmp_path):
     with pytest.raises(InputError, match="new is a rule of a set"):
         begun(run, tmp_path / "set", rules={"checks": [{"name": "new", "check": "variety", "at_least": 1}]})
+    for rule, said in (
+        ({"check": "mean", "at_most": "auto"}, "still auto"),
+        ({"check": "confidence", "at_least": 0}, "classif"),
+    ):
+        with pytest.raises(InputError, match=said):
+            begun(run, tmp_path / "set", rules={"checks": [{"name": "new", **rule}]})
     assert not (tmp_path / "set").exists()
 
 

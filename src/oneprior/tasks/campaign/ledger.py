@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from oneprior.core import BadRunError, InputError
+from oneprior.core import BadRunError, InputError, replacing
 
 NAME = "campaign.sqlite"
 VERSION = 2
@@ -97,15 +97,13 @@ class Ledger:
             if self.path.exists():
                 raise InputError(f"{folder} holds a campaign already: go on with it, or take another folder")
             folder.mkdir(parents=True, exist_ok=True)
+            _make(self.path)
         elif not self.path.exists():
             raise BadRunError(f"{folder} holds no campaign (no {NAME})")
         self._file = sqlite3.connect(self.path, isolation_level=None, timeout=30)
         try:
             self._file.execute("PRAGMA journal_mode = WAL")
             self._file.execute("PRAGMA synchronous = FULL")
-            if new:
-                self._file.executescript(f"BEGIN; {_TABLES} COMMIT;")
-                self.remember(version=VERSION)
             if self.recall("version") != VERSION:
                 raise BadRunError(f"{self.path} is of another version of OnePrior")
         except sqlite3.DatabaseError as error:
@@ -224,6 +222,14 @@ class Ledger:
         more = "" if origin is None else " AND origin = ?"
         told = (state,) if origin is None else (state, origin)
         return int(self._file.execute(f"SELECT COUNT(*) FROM events WHERE state = ?{more}", told).fetchone()[0])
+
+
+def _make(path: Path) -> None:
+    """An empty ledger, there as a whole or not at all: others may look for it while it is made."""
+    with replacing(path) as partial:
+        file = sqlite3.connect(partial)
+        file.executescript(f"BEGIN; {_TABLES} INSERT INTO settings VALUES ('version', '{VERSION}'); COMMIT;")
+        file.close()
 
 
 def _state(scores: Sequence[float]) -> State:

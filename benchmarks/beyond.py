@@ -11,8 +11,8 @@ asks:
 - random: draws of the token prior;
 - bayes: a trust region with a Gaussian process (TuRBO) in the latents of a vae, retrained alike.
 
-Beside it, searches of ten ensembles of depth 3 and more by both roads, and Frechet distances to the group that no one
-has seen. Cells are kept (`benchmarks.kept`); `--only garments`, `--only garments:exact`, `--only table`.
+Beside it, Frechet distances to the group that no one has seen. Cells are kept (`benchmarks.kept`); `--only garments`,
+`--only garments:exact`, `--only table`.
 """
 
 from __future__ import annotations

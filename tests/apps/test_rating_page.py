@@ -66,6 +66,16 @@ class Reader(threading.Thread):
         urlopen(self.page.address, urlencode(values).encode(), timeout=60).read()
 
 
+def read_by(page: RatingPage, does) -> Reader:
+    """Serve the page to a reader, until both have ended."""
+    reader = Reader(page, does)
+    reader.start()
+    page.serve()
+    reader.join(10)
+    assert reader.error is None
+    return reader
+
+
 def names(text: str) -> list[str]:
     return re.findall(r'<input name="([^"]+)"', text)
 
@@ -88,11 +98,7 @@ def test_rounds_are_rated_until_the_budget_is_spent(campaign):
         reader.send(**{names(last)[0]: "8"})
         assert "The program has ended" in reader.get()
 
-    reader = Reader(page, does)
-    reader.start()
-    page.serve()
-    reader.join(10)
-    assert reader.error is None
+    reader = read_by(page, does)
     assert [entry.score for entry in campaign.told()] == [7.5, None, 8.0]
     assert campaign.told()[1].note == "rated as failed"
     assert any("being made" in text for text in reader.seen)
@@ -110,11 +116,7 @@ def test_nothing_else_is_served_and_markup_stays_text(campaign):
         page.finished = True
         reader.get()
 
-    reader = Reader(page, does)
-    reader.start()
-    page.serve()
-    reader.join(10)
-    assert reader.error is None
+    read_by(page, does)
     assert not campaign.told()
 
 
@@ -137,11 +139,7 @@ def test_a_browser_shows_the_pictures_and_their_fields(campaign):
         page.finished = True
         reader.get()
 
-    reader = Reader(page, does)
-    reader.start()
-    page.serve()
-    reader.join(10)
-    assert reader.error is None
+    read_by(page, does)
     assert found[0].count("<img") == 2
     assert len(names(found[0])) == 2
     assert "Rate these" in found[0]

@@ -36,7 +36,7 @@ _PARTS = {"train", "training", "val", "valid", "validation", "dev", "test", "tes
 def open_files(reader: Reader, files: Files, place: Path, request: Request) -> StoredDataset:
     """The data set of what `choose_reader` chose."""
     if isinstance(reader, MidiReader):
-        return _open_music(reader, place, request)
+        return _open_sequences(reader, place, request)
     result, source = _look(reader, place, request)
     names = Taken(reader.names, result.items)
     told = None
@@ -58,17 +58,15 @@ def open_hub(table: object, what: str, place: Path | None, request: Request) -> 
 def open_molecules(place: Path, request: Request) -> StoredDataset:
     """The data set of a file of molecules; the size of the plan is the length of the sequences."""
     reader = MoleculeReader(place, request.key, request.tokens, _length(place, request), request.skip_bad)
-    plain = replace(request, plan=replace(request.plan, size=None))
-    result, source = _look(reader, place, plain)
-    return _assemble(result, source, Taken(reader.names, result.items), None, plain, str(place))
+    return _open_sequences(reader, place, request)
 
 
-def _open_music(reader: MidiReader, place: Path, request: Request) -> StoredDataset:
-    """The data set of windows of pieces; those of one piece are a group."""
+def _open_sequences(reader: MoleculeReader | MidiReader, place: Path, request: Request) -> StoredDataset:
+    """The data set of sequences, whose length the reader has seen to; windows of one piece of music are a group."""
     plain = replace(request, plan=replace(request.plan, size=None))
     result, source = _look(reader, place, plain)
-    names, piece = Taken(reader.names, result.items), torch.from_numpy(reader.piece[result.items])
-    return _assemble(result, source, names, None, plain, str(place), piece)
+    groups = torch.from_numpy(reader.piece[result.items]) if isinstance(reader, MidiReader) else None
+    return _assemble(result, source, Taken(reader.names, result.items), None, plain, str(place), groups)
 
 
 def _length(place: Path, request: Request) -> int | None:

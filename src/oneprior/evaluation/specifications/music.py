@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from oneprior.core import InputError
+from oneprior.data.chorales import MAJOR
 from oneprior.data.midi import HOLD, known_pitches
 from oneprior.evaluation.specifications.outputs import Outputs
 
-_MAJOR = (0, 2, 4, 5, 7, 9, 11)
 _NAMES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 
 
@@ -26,7 +26,7 @@ def in_scale(outputs: Outputs, key: str | None = None) -> Tensor:
     count = classes.flatten(1, 2).sum(1).double()  # (n, 12) notes of each pitch class
     scale = torch.zeros(12, 12, dtype=torch.float64)
     for tonic in range(12):
-        scale[tonic, [(tonic + step) % 12 for step in _MAJOR]] = 1
+        scale[tonic, [(tonic + step) % 12 for step in MAJOR]] = 1
     if key is not None:
         if key not in _NAMES:
             raise InputError(f"in_scale: no key is called {key!r}; there are {', '.join(_NAMES)}")

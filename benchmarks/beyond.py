@@ -124,12 +124,12 @@ def _cell(name: str, contender: str, seed: int, options: Options) -> None:
     rows = np.random.default_rng(seed).permutation(len(told.low))[: 300 if options.quick else INITIAL]
     campaign.score_data(rows, predicted(score, told.low[torch.from_numpy(rows)]))
     start, budget = time.process_time(), 10 if options.quick else BUDGET
-    while len(campaign.told()) < budget:
+    while campaign.spent < budget:
         if campaign.due:
             for _ in campaign.retrain():
                 pass
         campaign.latents = _latents(contender, campaign)
-        for one in campaign.ask(min(BATCH, budget - len(campaign.told()))):
+        for one in campaign.ask(min(BATCH, budget - campaign.spent)):
             campaign.tell(one.id, float(predicted(score, one.event[None])[0]))
     made = campaign.told()
     x = torch.from_numpy(np.stack([entry.event for entry in made if entry.event is not None]))

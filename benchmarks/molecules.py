@@ -86,11 +86,11 @@ def _cell(contender: str, seed: int, options: Options) -> None:
     known = [penalised_logp(str(one)) for one in presented(run, data.batch(torch.from_numpy(rows)).x)]
     campaign.score_data(rows, known)
     start, budget = time.process_time(), 10 if options.quick else BUDGET
-    while len(campaign.told()) < budget:
+    while campaign.spent < budget:
         if campaign.due:
             for _ in campaign.retrain():
                 pass
-        asked = campaign.ask(min(BATCH, budget - len(campaign.told())))
+        asked = campaign.ask(min(BATCH, budget - campaign.spent))
         for one in asked:
             campaign.tell(one.id, penalised_logp(str(presented(campaign.run, one.event[None])[0])))
         if not asked:

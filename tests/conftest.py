@@ -18,3 +18,15 @@ def _one_thread():
 @pytest.fixture(autouse=True, scope="session")
 def _interruptible():
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def codes_run(tmp_path_factory):
+    """A vqvae of digits, 2 x 2 codes of 16; not to be changed."""
+    from oneprior.data import digits
+    from oneprior.training import train
+
+    tiny = {"codes": 16, "latent": 4, "width": 8, "prior_width": 16, "prior_depth": 1, "prior_heads": 2}
+    quiet = {"held_out": 0.0, "preview_every": 0, "tracker": "none"}
+    out = tmp_path_factory.mktemp("runs") / "codes"
+    return train("vqvae", data=digits(), out=out, images=8000, batch_size=32, **quiet, **tiny)

@@ -20,20 +20,13 @@ from oneprior.data import digits
 from oneprior.inference.search.surrogate import Trees
 from oneprior.tasks.campaign.campaign import Campaign
 from oneprior.tasks.campaign.settings import Settings
-from oneprior.training import train
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "codes"
-    tiny = {"codes": 16, "latent": 4, "width": 8, "prior_width": 16, "prior_depth": 1, "prior_heads": 2}
-    quiet = {"held_out": 0.0, "preview_every": 0, "tracker": "none"}
-    return train("vqvae", data=digits(), out=out, images=4000, batch_size=64, **quiet, **tiny)
 
 
 @pytest.fixture
-def campaign(run, tmp_path):
-    found = Campaign.begin(tmp_path / "rated", run, digits(), Settings(trees=Trees(most=30, least=5), retrain_every=0))
+def campaign(codes_run, tmp_path):
+    found = Campaign.begin(
+        tmp_path / "rated", codes_run, digits(), Settings(trees=Trees(most=30, least=5), retrain_every=0)
+    )
     rows = np.arange(0, 1797, 6)
     found.score_data(rows, found.data.batch(torch.from_numpy(rows)).x.flatten(1).mean(1).numpy())
     return found

@@ -12,19 +12,10 @@ from oneprior.tasks.campaign.objectives import Objective, Objectives
 from oneprior.tasks.campaign.scores import Evaluator
 from oneprior.tasks.campaign.settings import Settings
 from oneprior.tasks.optimise import optimise, score_data
-from oneprior.training import train
 
 SETTINGS = Settings(
     trees=Trees(most=60, least=5), unlikely=None, retrain_every=4, first_share=0.02, share=0.02, best=200, others=200
 )
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "codes"
-    tiny = {"codes": 16, "latent": 4, "width": 8, "prior_width": 16, "prior_depth": 1, "prior_heads": 2}
-    quiet = {"held_out": 0.0, "preview_every": 0, "tracker": "none"}
-    return train("vqvae", data=digits(), out=out, images=4000, batch_size=64, **quiet, **tiny)
 
 
 def ink(event: np.ndarray) -> float:
@@ -47,9 +38,9 @@ def low_rows(data) -> list[int]:
     return torch.nonzero(means < means.median()).flatten().tolist()[:300]
 
 
-def test_it_goes_beyond_the_data_and_follows(run, tmp_path):
+def test_it_goes_beyond_the_data_and_follows(codes_run, tmp_path):
     data = digits()
-    campaign = Campaign.begin(tmp_path / "ink", run, data, SETTINGS)
+    campaign = Campaign.begin(tmp_path / "ink", codes_run, data, SETTINGS)
     with Evaluator(ink, workers=1, seconds=60) as evaluate:
         stages = [state.stage for state in score_data(campaign, evaluate, low_rows(data))]
         known = max(campaign.ledger.data_scores()[1])
@@ -60,9 +51,9 @@ def test_it_goes_beyond_the_data_and_follows(run, tmp_path):
     assert campaign.run.path.parent == campaign.folder
 
 
-def test_what_was_asked_before_a_break_is_scored_first_and_the_budget_is_of_all(run, tmp_path):
+def test_what_was_asked_before_a_break_is_scored_first_and_the_budget_is_of_all(codes_run, tmp_path):
     data = digits()
-    campaign = Campaign.begin(tmp_path / "break", run, data, SETTINGS)
+    campaign = Campaign.begin(tmp_path / "break", codes_run, data, SETTINGS)
     with Evaluator(ink, workers=1) as evaluate:
         for _ in score_data(campaign, evaluate, low_rows(data)):
             pass
@@ -76,12 +67,12 @@ def test_what_was_asked_before_a_break_is_scored_first_and_the_budget_is_of_all(
     assert len(told) == 3
 
 
-def test_failures_are_told_and_not_asked_for_again(run, tmp_path):
+def test_failures_are_told_and_not_asked_for_again(codes_run, tmp_path):
     data = digits()
     settings = Settings(
         objectives=Objectives((Objective(goal="minimise"),)), trees=SETTINGS.trees, unlikely=None, retrain_every=0
     )
-    campaign = Campaign.begin(tmp_path / "dark", run, data, settings)
+    campaign = Campaign.begin(tmp_path / "dark", codes_run, data, settings)
     with Evaluator(fails_when_dark, workers=1) as evaluate:
         list(score_data(campaign, evaluate, range(400)))
         list(optimise(campaign, evaluate, budget=4, batch=2))
@@ -91,8 +82,8 @@ def test_failures_are_told_and_not_asked_for_again(run, tmp_path):
     assert len(np.unique(points, axis=0)) == 4
 
 
-def test_a_score_that_never_works_stops_at_once_in_words(run, tmp_path):
-    campaign = Campaign.begin(tmp_path / "text", run, digits(), SETTINGS)
+def test_a_score_that_never_works_stops_at_once_in_words(codes_run, tmp_path):
+    campaign = Campaign.begin(tmp_path / "text", codes_run, digits(), SETTINGS)
     with Evaluator(text, workers=1) as evaluate, pytest.raises(InputError, match="no number: 'good'"):
         list(score_data(campaign, evaluate, range(200)))
     with Evaluator(ink) as evaluate:  # mended, it goes on from the beginning
@@ -100,7 +91,7 @@ def test_a_score_that_never_works_stops_at_once_in_words(run, tmp_path):
     assert len(campaign.ledger.data_scores()[0]) == 20
 
 
-def test_a_budget_of_nothing_is_refused(run, tmp_path):
-    campaign = Campaign.begin(tmp_path / "none", run, digits(), SETTINGS)
+def test_a_budget_of_nothing_is_refused(codes_run, tmp_path):
+    campaign = Campaign.begin(tmp_path / "none", codes_run, digits(), SETTINGS)
     with Evaluator(ink) as evaluate, pytest.raises(InputError, match="at least 1"):
         list(optimise(campaign, evaluate, budget=0))

@@ -123,7 +123,7 @@ class RatingPage:
 
     def html(self) -> str:
         """The page as it is now."""
-        told, waiting = len(self.campaign.told()), self.campaign.open()
+        told, waiting = self.campaign.spent, self.campaign.open()
         best = best_strip(self.campaign)
         if self.finished:
             return report.Report("Rated", best, f"{told} candidates are rated. The program has ended.").html()
@@ -146,7 +146,7 @@ class RatingPage:
         return fields
 
     def _next_round(self) -> None:
-        told, self._said = len(self.campaign.told()), False
+        told, self._said = self.campaign.spent, False
         if told >= self.budget:
             self.finished = True
             return

@@ -29,6 +29,8 @@ END = "[nop]"
 FORMAT = "selfies"
 _LINES = (".smi", ".smiles", ".selfies")
 _TABLES = (".csv", ".tsv")
+_HEAD = 1 << 16
+"""Bytes of the first line that are looked at."""
 
 
 def is_molecules(place: Path, key: str | None) -> bool:
@@ -38,7 +40,7 @@ def is_molecules(place: Path, key: str | None) -> bool:
         return place.is_file()
     if suffix not in _TABLES or not place.is_file():
         return False
-    head = _text(place).partition("\n")[0].lower()
+    head = _head(place).lower()
     return (key or "smiles").lower() in re.split(r"[,\t;]", head.strip().replace('"', ""))
 
 
@@ -137,6 +139,16 @@ def _text(place: Path) -> str:
     try:
         return (gzip.decompress(packed) if place.name.lower().endswith(".gz") else packed).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError, EOFError) as error:
+        raise InputError(f"{place}: no text that can be read ({error})") from error
+
+
+def _head(place: Path) -> str:
+    """The first line of a text, of a large one too."""
+    opened = gzip.open if place.name.lower().endswith(".gz") else open
+    try:
+        with opened(place, "rb") as file:
+            return file.readline(_HEAD).decode("utf-8-sig", errors="replace")
+    except (OSError, EOFError) as error:
         raise InputError(f"{place}: no text that can be read ({error})") from error
 
 

@@ -83,7 +83,7 @@ def optimise(campaign: Campaign, evaluator: Evaluator, *, budget: int, batch: in
     if budget < 1 or batch < 1:
         raise InputError(f"budget and batch are at least 1, got {budget} and {batch}")
     yield from _scored(campaign, evaluator, campaign.open(), budget)
-    while (told := _told(campaign)) < budget:
+    while (told := campaign.spent) < budget:
         if campaign.due:
             for progress in campaign.retrain():
                 yield State("training", told / budget, f"the prior follows: {progress.fraction:.0%}")
@@ -106,10 +106,6 @@ def words(scores: Sequence[float]) -> str:
     return ", ".join(f"{score:.4g}" for score in scores)
 
 
-def _told(campaign: Campaign) -> int:
-    return campaign.ledger.count("scored", "asked") + campaign.ledger.count("failed", "asked")
-
-
 def _scored(campaign: Campaign, evaluator: Evaluator, entries: Sequence[Entry], budget: int) -> Iterator[State]:
     """Score open entries, and tell each as it comes."""
     events = {
@@ -120,4 +116,4 @@ def _scored(campaign: Campaign, evaluator: Evaluator, entries: Sequence[Entry], 
     for number, outcome in evaluator(events):
         campaign.tell(number, outcome.scores, outcome.note)
         said = outcome.note or f"candidate {number} has {words(outcome.scores)}"
-        yield State("told", min(1.0, _told(campaign) / budget), said, number=number, outcome=outcome)
+        yield State("told", min(1.0, campaign.spent / budget), said, number=number, outcome=outcome)

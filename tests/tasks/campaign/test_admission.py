@@ -20,13 +20,6 @@ DARK = {"checks": [{"name": "not too bright", "check": "mean", "at_most": 5.0}]}
 QUIET = {"held_out": 0.0, "preview_every": 0, "tracker": "none"}
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "codes"
-    tiny = {"codes": 16, "latent": 4, "width": 8, "prior_width": 16, "prior_depth": 1, "prior_heads": 2}
-    return train("vqvae", data=digits(), out=out, images=8000, batch_size=32, **QUIET, **tiny)
-
-
 def begun(run, folder, **settings):
     """A campaign that knows the ink of every third digit."""
     campaign = Campaign.begin(folder, run, digits(), Settings(trees=TREES, retrain_every=0, **settings))
@@ -44,20 +37,21 @@ def test_the_worst_broken_rule_is_named():
     assert Admission(None, AffineMap()).broken(torch.stack([bright])) == [""]
 
 
-def test_a_rule_of_sets_is_refused(run, tmp_path):
+def test_a_rule_of_sets_is_refused(codes_run, tmp_path):
     with pytest.raises(InputError, match="new is a rule of a set"):
-        begun(run, tmp_path / "set", rules={"checks": [{"name": "new", "check": "variety", "at_least": 1}]})
+        begun(codes_run, tmp_path / "set", rules={"checks": [{"name": "new", "check": "variety", "at_least": 1}]})
     for rule, said in (
         ({"check": "mean", "at_most": "auto"}, "still auto"),
         ({"check": "confidence", "at_least": 0}, "classif"),
     ):
         with pytest.raises(InputError, match=said):
-            begun(run, tmp_path / "set", rules={"checks": [{"name": "new", **rule}]})
+            begun(codes_run, tmp_path / "set", rules={"checks": [{"name": "new", **rule}]})
     assert not (tmp_path / "set").exists()
 
 
 @pytest.mark.parametrize("family", ["vqvae", "vae"])
-def test_candidates_keep_the_rules(run, family, tmp_path):
+def test_candidates_keep_the_rules(codes_run, family, tmp_path):
+    run = codes_run
     if family == "vae":
         run = train("vae", data=digits(), out=tmp_path / "vae", images=3000, latent=4, width=8, **QUIET)
     free, held = begun(run, tmp_path / "free"), begun(run, tmp_path / "held", rules=DARK)
@@ -76,16 +70,16 @@ def test_candidates_keep_the_rules(run, family, tmp_path):
     assert not [entry for entry in held.told() if entry.origin == "refused"]
 
 
-def test_rules_that_all_keep_or_none_can(run, tmp_path):
+def test_rules_that_all_keep_or_none_can(codes_run, tmp_path):
     always = {"checks": [{"name": "finite", "check": "largest", "at_most": 1000, "scale": 1e-9}]}
-    assert len(begun(run, tmp_path / "always", rules=always, unlikely=None).ask(2)) == 2
-    never = begun(run, tmp_path / "never", rules={"checks": [{"name": "black", "check": "mean", "at_most": -1}]})
+    assert len(begun(codes_run, tmp_path / "always", rules=always, unlikely=None).ask(2)) == 2
+    never = begun(codes_run, tmp_path / "never", rules={"checks": [{"name": "black", "check": "mean", "at_most": -1}]})
     assert not never.ask(1)
     assert all(entry.origin == "refused" for entry in never.ledger.entries() if entry.origin != "data")
 
 
-def test_splits_on_the_codebook_are_proven_too(run, tmp_path):
-    campaign = begun(run, tmp_path / "vectors", splits="codebook", unlikely=None)
+def test_splits_on_the_codebook_are_proven_too(codes_run, tmp_path):
+    campaign = begun(codes_run, tmp_path / "vectors", splits="codebook", unlikely=None)
     found = campaign.ask(2)
     assert [one.status for one in found] == ["optimal", "optimal"]
     assert found[0].prediction >= found[1].prediction

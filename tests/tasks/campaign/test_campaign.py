@@ -20,33 +20,15 @@ from oneprior.training import train
 QUICK = Settings(trees=Trees(most=60, least=5), best=200, others=200, seconds=20, share=0.02, first_share=0.05)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A vqvae of digits, 2 x 2 codes of 16."""
-    out = tmp_path_factory.mktemp("runs") / "codes"
-    tiny = {"codes": 16, "latent": 4, "width": 8, "prior_width": 16, "prior_depth": 1, "prior_heads": 2}
-    return train(
-        "vqvae",
-        data=digits(),
-        out=out,
-        images=6000,
-        batch_size=64,
-        held_out=0.0,
-        preview_every=0,
-        tracker="none",
-        **tiny,
-    )
-
-
 def ink(x) -> float:
     """What is maximised: the mean grey level."""
     return float(torch.as_tensor(x).mean())
 
 
 @pytest.fixture
-def campaign(run, tmp_path):
+def campaign(codes_run, tmp_path):
     data = digits()
-    found = Campaign.begin(tmp_path / "campaign", run, data, QUICK)
+    found = Campaign.begin(tmp_path / "campaign", codes_run, data, QUICK)
     rows = np.arange(0, len(data), 3)
     found.score_data(rows, [ink(data.batch(torch.tensor([row])).x) for row in rows])
     return found
@@ -73,11 +55,11 @@ def test_the_log_probability_is_that_of_the_token_prior(campaign):
     assert one.log_prob == pytest.approx(float(law.log_prob(codes).detach()), abs=1e-5)
 
 
-def test_it_goes_beyond_all_that_it_was_told(run, tmp_path):
+def test_it_goes_beyond_all_that_it_was_told(codes_run, tmp_path):
     data = digits()
     scores = np.array([ink(data.batch(torch.tensor([row])).x) for row in range(900)])
     low = np.flatnonzero(scores < np.median(scores))  # the upper half is never shown
-    found = Campaign.begin(tmp_path / "beyond", run, data, Settings(trees=QUICK.trees, unlikely=None))
+    found = Campaign.begin(tmp_path / "beyond", codes_run, data, Settings(trees=QUICK.trees, unlikely=None))
     found.score_data(low, scores[low])
     for _ in range(2):
         for one in found.ask(3):
@@ -86,7 +68,7 @@ def test_it_goes_beyond_all_that_it_was_told(run, tmp_path):
     assert found.best().score > scores[low].max() + 0.5 * scores[low].std()
 
 
-def test_minimum_and_target_are_searched_for_too(run, tmp_path):
+def test_minimum_and_target_are_searched_for_too(codes_run, tmp_path):
     data, predicted = digits(), {}
     scores = [ink(data.batch(torch.tensor([row])).x) for row in range(400)]
     target = float(np.mean(scores))
@@ -94,7 +76,7 @@ def test_minimum_and_target_are_searched_for_too(run, tmp_path):
         settings = Settings(
             objectives=Objectives((Objective(goal=goal),)), trees=QUICK.trees, best=200, others=200, unlikely=None
         )
-        found = Campaign.begin(tmp_path / str(goal), run, data, settings)
+        found = Campaign.begin(tmp_path / str(goal), codes_run, data, settings)
         found.score_data(range(400), scores)
         predicted[goal] = found.ask(1)[0].prediction
     assert predicted["minimise"] < predicted[target] < predicted["maximise"]
@@ -142,9 +124,9 @@ def test_the_prior_follows_and_everything_is_encoded_anew(campaign):
     assert again.ask(1)[0].status == "optimal"
 
 
-def test_what_is_unlikely_is_passed_over_and_told(run, tmp_path):
+def test_what_is_unlikely_is_passed_over_and_told(codes_run, tmp_path):
     data = digits()
-    found = Campaign.begin(tmp_path / "likely", run, data, Settings(trees=QUICK.trees, unlikely=0.5))
+    found = Campaign.begin(tmp_path / "likely", codes_run, data, Settings(trees=QUICK.trees, unlikely=0.5))
     found.score_data(range(400), [ink(data.batch(torch.tensor([row])).x) for row in range(400)])
     one = found.ask(1)[0]
     median = np.median(found.latents.log_prob(found._data_points()))
@@ -154,10 +136,10 @@ def test_what_is_unlikely_is_passed_over_and_told(run, tmp_path):
         assert found.ledger.rounds()[0]["passed"] == 20
 
 
-def test_a_ball_keeps_candidates_near_the_best(run, tmp_path):
+def test_a_ball_keeps_candidates_near_the_best(codes_run, tmp_path):
     data = digits()
     settings = Settings(trees=QUICK.trees, radius=1, centres=3, unlikely=None)
-    found = Campaign.begin(tmp_path / "ball", run, data, settings)
+    found = Campaign.begin(tmp_path / "ball", codes_run, data, settings)
     scores = np.array([ink(data.batch(torch.tensor([row])).x) for row in range(600)])
     found.score_data(range(600), scores)
     centres = found._data_points()[np.argsort(-scores, kind="stable")[:3]]
@@ -202,13 +184,13 @@ def test_killed_at_any_moment_it_loses_no_score_and_repeats_none(campaign):
     assert len(scored) + ledger.count("open", "asked") == len(asked)
 
 
-def test_what_makes_no_sense_is_refused(campaign, run, tmp_path):
+def test_what_makes_no_sense_is_refused(campaign, codes_run, tmp_path):
     with pytest.raises(InputError, match="no candidate has the number 4711"):
         campaign.tell(4711, 1.0)
     with pytest.raises(ShapeError):
         campaign.tell_event(torch.zeros(1, 4, 4), 1.0)
     with pytest.raises(InputError, match="holds a campaign already"):
-        Campaign.begin(campaign.folder, run, digits(), QUICK)
+        Campaign.begin(campaign.folder, codes_run, digits(), QUICK)
     with pytest.raises(BadRunError, match="holds no campaign"):
         Campaign.resume(tmp_path / "nothing", digits())
     with pytest.raises(InputError, match="began with 1797 events"):
@@ -221,8 +203,8 @@ def test_what_makes_no_sense_is_refused(campaign, run, tmp_path):
         Campaign.resume(tmp_path / "other", digits())
 
 
-def test_equal_scores_are_refused_in_words(run, tmp_path):
-    found = Campaign.begin(tmp_path / "equal", run, digits(), QUICK)
+def test_equal_scores_are_refused_in_words(codes_run, tmp_path):
+    found = Campaign.begin(tmp_path / "equal", codes_run, digits(), QUICK)
     found.score_data(range(200), np.full(200, 2.0))
     with pytest.raises(InputError, match="all 200 scores are 2"):
         found.ask(1)

@@ -12,7 +12,6 @@ from oneprior.inference.search.surrogate import Trees
 from oneprior.tasks.campaign.campaign import Campaign
 from oneprior.tasks.campaign.objectives import Objective, Objectives, dominated
 from oneprior.tasks.campaign.settings import Settings
-from oneprior.training import train
 
 PAIR = Objectives((Objective("ink"), Objective("edge", "minimise")))
 WEIGHED = Objectives((Objective("ink", weight=1.0), Objective("edge", "minimise", weight=3.0)))
@@ -84,24 +83,16 @@ def test_what_makes_no_sense_is_refused(make, said):
         make()
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "codes"
-    tiny = {"codes": 16, "latent": 4, "width": 8, "prior_width": 16, "prior_depth": 1, "prior_heads": 2}
-    quiet = {"held_out": 0.0, "preview_every": 0, "tracker": "none"}
-    return train("vqvae", data=digits(), out=out, images=4000, batch_size=64, **quiet, **tiny)
-
-
 def measured(x) -> list[float]:
     """Ink, and how much neighbours differ."""
     return [float(x.mean()), float(np.abs(np.diff(x, axis=-1)).mean())]
 
 
-def test_a_campaign_pushes_the_front_and_trains_on_it(run, tmp_path):
+def test_a_campaign_pushes_the_front_and_trains_on_it(codes_run, tmp_path):
     settings = Settings(
         objectives=PAIR, trees=Trees(most=60, least=5), retrain_every=6, first_share=0.02, unlikely=None
     )
-    campaign = Campaign.begin(tmp_path / "pair", run, digits(), settings)
+    campaign = Campaign.begin(tmp_path / "pair", codes_run, digits(), settings)
     rows = np.arange(0, 1797, 4)
     campaign.score_data(rows, [measured(campaign.data.batch(np.array([row])).x.numpy()) for row in rows])
     for _ in range(3):

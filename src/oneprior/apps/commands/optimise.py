@@ -182,7 +182,7 @@ class Optimise(Command):
             page.serve()
         except KeyboardInterrupt:
             raise Stopped(f"stopped; every score is kept in {self.out}: go on with --resume") from None
-        return f"{len(campaign.told())} candidates are rated"
+        return f"{campaign.spent} candidates are rated"
 
     def _shown(self, campaign: Campaign, said: str) -> Outcome:
         from oneprior.apps.optimised import figures, write_page, write_pictures
@@ -235,7 +235,7 @@ class Optimise(Command):
         folder = self.out / "by-hand" / f"round-{campaign.rounds:03}"
         if campaign.open() and (left := tell_round(campaign, folder)):
             return f"{left} pictures in {folder} have no score yet: fill in {folder / 'scores.csv'}, then --resume"
-        told = len(campaign.told())
+        told = campaign.spent
         if told >= self.budget:
             return f"the budget of {self.budget} is spent"
         if campaign.due:

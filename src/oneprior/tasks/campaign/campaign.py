@@ -171,6 +171,11 @@ class Campaign:
         return [e for e in self.ledger.entries() if e.origin in ("asked", "told") and e.state != "open"]
 
     @property
+    def spent(self) -> int:
+        """How much of a budget is used up: candidates that were asked for and told, failed ones among them."""
+        return self.ledger.count("scored", "asked") + self.ledger.count("failed", "asked")
+
+    @property
     def objectives(self) -> Objectives:
         """What it is after."""
         return self.settings.objectives

@@ -34,6 +34,7 @@ NAMES = (
     "volumes",
     "faces",
     "exact_search",
+    "ehrlich",
     "beyond",
     "molecules",
     "music",
@@ -44,7 +45,15 @@ NAMES = (
     "tables",
 )
 
-WITHOUT_DATA = {"demo", "gan_stability", "calibration_verdict", "posterior_ratios", "posterior_bias", "tables"}
+WITHOUT_DATA = {
+    "demo",
+    "gan_stability",
+    "calibration_verdict",
+    "posterior_ratios",
+    "posterior_bias",
+    "ehrlich",
+    "tables",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

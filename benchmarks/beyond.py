@@ -43,6 +43,8 @@ TOP = 20
 """Candidates of the best group: the best of the budget by the score that the campaign has."""
 CONTENDERS = ("exact", "local", "even", "alone", "genetic", "random", "bayes")
 _PARENTS, _MUTATED = 50, 2.0
+_GROUP = 4000
+"""Events of the group that is sought to which distances are taken, at most about."""
 
 
 class GeneticCodes(CodeSpace):
@@ -135,8 +137,10 @@ def _cell(name: str, contender: str, seed: int, options: Options) -> None:
     x = torch.from_numpy(np.stack([entry.event for entry in made if entry.event is not None]))
     scores, judged = np.array([entry.score for entry in made], dtype=np.float64), predicted(judge, x)
     best = np.argsort(-scores, kind="stable")[: min(TOP, len(scores))]
-    features = function_features(lambda part: judge.body(part).mean((2, 3)), told.high[:64], "the judge's last maps")
-    (near,) = shifts(told.high[::7], [("best", x[torch.from_numpy(best.copy())])], features) or (None,)
+    features = function_features(judge.features, told.high[:64], "the judge's features")
+    (near,) = shifts(
+        told.high[:: -(-len(told.high) // _GROUP)], [("best", x[torch.from_numpy(best.copy())])], features
+    ) or (None,)
     rounds = campaign.ledger.rounds()
     cell = {
         "task": name,

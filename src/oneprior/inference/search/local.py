@@ -213,8 +213,8 @@ class _Climber:
 
 
 class _Rows:
-    """All rows of all constraints at once, K of them; rows of one alternative stand together, and alternatives of one
-    constraint.
+    """All rows of all constraints at once, K of them: first those that must hold, then those of which one alternative
+    is chosen, which stand together.
 
     Args:
         atoms: the small problem.
@@ -222,15 +222,22 @@ class _Rows:
 
     def __init__(self, atoms: Atoms) -> None:
         asked = [alternatives for alternatives in atoms.rows if all(alternatives)]  # one without rows always holds
-        flat = [row for alternatives in asked for rows in alternatives for row in rows]
+        plain = [row for alternatives in asked if len(alternatives) == 1 for row in alternatives[0]]
+        chosen = [alternatives for alternatives in asked if len(alternatives) > 1]
+        flat = plain + [row for alternatives in chosen for rows in alternatives for row in rows]
         self.low, self.high = np.array([row.low for row in flat]), np.array([row.high for row in flat])
-        own = [len(rows) for alternatives in asked for rows in alternatives]
+        self.plain = len(plain)
+        own = [len(rows) for alternatives in chosen for rows in alternatives]
         self.of_alternative = np.cumsum([0, *own])[:-1]
-        self.of_constraint = np.cumsum([0, *(len(alternatives) for alternatives in asked)])[:-1]
+        self.of_constraint = np.cumsum([0, *(len(alternatives) for alternatives in chosen)])[:-1]
         self.weights = [
             np.stack([_weights(row, c, column) for row in flat]) if flat else np.zeros((0, len(column)))
             for c, column in enumerate(atoms.columns)
         ]
+        choices = np.arange(self.plain, len(flat))
+        self.asking = [np.r_[np.flatnonzero(weight[: self.plain].any(1)), choices] for weight in self.weights]
+        self.own = [weight[rows] for weight, rows in zip(self.weights, self.asking, strict=True)]
+        self.least, self.most = ([getattr(own, name)(1) for own in self.own] for name in ("min", "max"))
 
     def totals(self, x: np.ndarray) -> np.ndarray:
         """The sums of each row, (R, columns) -> (K, R)."""
@@ -240,28 +247,37 @@ class _Rows:
         return found
 
     def broken(self, totals: np.ndarray) -> np.ndarray:
-        """By how much the constraints are broken, (K, R, ...) -> (R, ...)."""
-        if not len(totals):
-            return np.zeros(totals.shape[1:])
-        shape = (-1, *[1] * (totals.ndim - 1))
-        off = np.maximum(0.0, np.maximum(self.low.reshape(shape) - totals, totals - self.high.reshape(shape)))
-        if len(self.of_constraint) == len(off):  # one row each, as cuts are
-            return off.sum(0)
-        alternatives = np.add.reduceat(off, self.of_alternative, axis=0)
-        return np.minimum.reduceat(alternatives, self.of_constraint, axis=0).sum(0)
+        """By how much the constraints are broken, (K, R) -> (R,)."""
+        return self._broken(totals, np.arange(len(totals)))
 
     def violation(self, totals: np.ndarray, now: np.ndarray, p: int) -> np.ndarray:
-        """By how much each atom of column p would break them, (R, A); (1, 1) where there are none.
+        """By how much each atom of column p would break those that ask for it, (R, A); (1, 1) where none does.
 
         Args:
             totals: of the rows as they are, (K, R).
             now: the atoms of the column, (R,).
             p: the column.
         """
-        if not len(totals):
+        weight, rows = self.own[p], self.asking[p]
+        if not len(rows):
             return np.zeros((1, 1))
-        weight = self.weights[p]
-        return self.broken((totals - weight[:, now])[:, :, None] + weight[:, None])
+        rest = totals[rows] - weight[:, now]
+        low, high = rest.min(1) + self.least[p], rest.max(1) + self.most[p]
+        near = (low < self.low[rows]) | (high > self.high[rows]) | (rows >= self.plain)  # no atom breaks the others
+        return self._broken(rest[near][:, :, None] + weight[near][:, None], rows[near])
+
+    def _broken(self, totals: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Of some rows, all choices among them, (rows, R, ...) -> (R, ...)."""
+        shape = (-1, *[1] * (totals.ndim - 1))
+        low, high = self.low[rows].reshape(shape), self.high[rows].reshape(shape)
+        off = np.maximum(low - totals, totals - high)
+        np.maximum(off, 0.0, out=off)
+        choices = len(self.low) - self.plain
+        found = off[: len(off) - choices].sum(0)
+        if choices:
+            alternatives = np.add.reduceat(off[len(off) - choices :], self.of_alternative, axis=0)
+            found = found + np.minimum.reduceat(alternatives, self.of_constraint, axis=0).sum(0)
+        return found
 
 
 def _weights(row: AtomRow, c: int, column: ColumnAtoms) -> np.ndarray:

@@ -176,6 +176,33 @@ def brgm(found: dict[str, Any]) -> str:
     return "\n".join([head, "|---" * 7 + "|", *lines]) if lines else ""
 
 
+def scored(found: dict[str, Any]) -> str:
+    """CRPS of `calibrated` beside ppca's and the controls', and how far it is below ppca's and DPS's."""
+    cells = {(r["domain"], r["prior"], r["aim"], r["task"]): r for r in found["table"]}
+    figures, lines = found["figures"], []
+    for which, tasks in found["tasks"].items():
+        for task in tasks:
+            if (which, "diffusion", "calibrated", task) not in cells:
+                continue
+            rows = [
+                cells[which, "diffusion", "calibrated", task],
+                cells.get((which, "ppca", "-", task)),
+                cells.get((which, "control: brgm variational", "-", task)),
+                cells.get((which, "control: prior draws", "-", "all")),
+            ]
+            shown = ["" if row is None else f"{row['CRPS']:.3f}" for row in rows]
+            for rival in ("ppca", "dps_published", "dps"):
+                own = figures.get(f"{which}_{task}_crps_below_{rival}")
+                shown.append("" if own is None else f"{100 * own['value']:.0f} ± {100 * own['standard_error']:.0f} %")
+            place = {"chest": "films", "brain": "slices"}[which]
+            lines.append(f"| {place}, {_DOMAIN_TASKS[task]} | " + " | ".join(shown) + " |")
+    head = (
+        "| CRPS | `calibrated` | `ppca`, exact | BRGM's variational draws | draws of the prior | below `ppca` | "
+        "below DPS as published | below our `dps` |"
+    )
+    return "\n".join([head, "|---" * 8 + "|", *lines]) if lines else ""
+
+
 def ranks(found: dict[str, Any]) -> str:
     """The guided methods with their published settings on the diffusion, beside what was printed of faces."""
     rows = [row for row in found["ranks"] if "calls" in row]
@@ -218,4 +245,5 @@ TABLES = {
     "slices held": partial(of_domains, domain, "brain", "deciles"),
     "ranks": partial(of_domains, ranks),
     "brgm": partial(of_domains, brgm),
+    "scored": partial(of_domains, scored),
 }

@@ -82,6 +82,23 @@ def test_failures_are_told_and_not_asked_for_again(codes_run, tmp_path):
     assert len(np.unique(points, axis=0)) == 4
 
 
+def test_each_score_of_the_data_is_kept_as_it_comes(codes_run, tmp_path):
+    campaign = Campaign.begin(tmp_path / "one", codes_run, digits(), SETTINGS)
+    with Evaluator(ink) as evaluator:
+        states = score_data(campaign, evaluator, range(40))
+        for kept in (1, 2, 3):
+            next(states)
+            assert campaign.ledger.count("scored", "data") == kept
+        states.close()
+    with Evaluator(fails_when_dark) as evaluator:  # goes on with the others, and remembers why some fail
+        said = [state.said for state in score_data(campaign, evaluator, range(120))]
+    assert len(said) == 117
+    failed = campaign.ledger.entries(state="failed", origin="data")
+    assert failed
+    assert all("too dark to see" in entry.note for entry in failed)
+    assert f"{len(failed)} of them failed" in said[-1]
+
+
 def test_a_score_that_never_works_stops_at_once_in_words(codes_run, tmp_path):
     campaign = Campaign.begin(tmp_path / "text", codes_run, digits(), SETTINGS)
     with Evaluator(text, workers=1) as evaluate, pytest.raises(InputError, match="no number: 'good'"):

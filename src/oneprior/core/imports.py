@@ -21,6 +21,9 @@ def user_function(word: str) -> Callable[..., Any]:
     module, colon, name = word.partition(":")
     if not colon or not name:
         raise InputError(f"{word!r} names no function: write module:function")
+    if module.endswith(".py"):
+        told = f"{Path(module).stem}:{name}"
+        raise InputError(f"{word!r} names a file: write {told}, and PYTHONPATH for another folder than this one")
     sys.path.insert(0, str(Path.cwd()))
     try:
         found = import_module(module)

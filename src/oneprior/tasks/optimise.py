@@ -22,7 +22,9 @@ from oneprior.tasks.campaign.presented import presented
 from oneprior.tasks.campaign.scores import Evaluator, Outcome
 
 _ROWS = 64
-"""Rows of the data that are scored between two writings."""
+"""Rows of the data that are given out together."""
+_TRIED = 8
+"""Events after which a score that has failed for each of them is held for broken."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,25 +49,37 @@ class State:
 
 
 def score_data(campaign: Campaign, evaluator: Evaluator, rows: Sequence[int]) -> Iterator[State]:
-    """Score rows of the data that have no score yet.
+    """Score rows of the data that have no score yet; each score is kept as it comes.
 
     Args:
         campaign: that keeps the scores.
         evaluator: that makes them.
         rows: of the data.
+
+    Raises:
+        InputError: for a score that fails for each of the first events.
     """
     known = {entry.row for entry in campaign.ledger.entries(origin="data")}
     left = [row for row in rows if row not in known]
+    held: list[tuple[int, Outcome]] = []  # until one has a score: of a score that is broken nothing is kept
+    working, failed, done = bool(known), 0, 0
     for start in range(0, len(left), _ROWS):
         some = left[start : start + _ROWS]
         x = presented(campaign.run, campaign.data.batch(torch.tensor(some)).x)
-        found = dict(evaluator(dict(zip(some, x, strict=True))))
-        failed = [outcome.note for outcome in found.values() if outcome.failed]
-        if len(failed) == len(some) and start == 0:  # the score itself is broken: nothing of it is kept
-            raise InputError(f"the score fails for each of the first {len(some)} events of the data: {failed[0]}")
-        campaign.score_data(some, [found[row].scores for row in some])
-        done = min(1.0, (start + len(some)) / len(left))
-        yield State("data", done, f"{start + len(some)} of {len(left)} events of the data scored")
+        for row, outcome in evaluator(dict(zip(some, x, strict=True))):
+            done, failed = done + 1, failed + outcome.failed
+            held.append((row, outcome))
+            working = working or not outcome.failed
+            if working:
+                rows_held, outcomes = [row for row, _ in held], [outcome for _, outcome in held]
+                campaign.score_data(rows_held, [one.scores for one in outcomes], [one.note for one in outcomes])
+                held.clear()
+            elif done >= min(_TRIED, len(left)):
+                raise InputError(f"the score fails for each of the first {done} events of the data: {outcome.note}")
+            said = f"{done} of {len(left)} events of the data scored"
+            if failed:
+                said += f", {failed} of them failed" + (f" (the last: {outcome.note})" if outcome.failed else "")
+            yield State("data", done / len(left), said)
 
 
 def optimise(campaign: Campaign, evaluator: Evaluator, *, budget: int, batch: int = 5) -> Iterator[State]:

@@ -54,8 +54,8 @@ def test_a_number_of_any_kind_is_a_score():
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [("2", "no number: '2'"), (None, "no number"), ([1, 2], "no number"), (math.nan, "nan"), (math.inf, "inf")],
-    ids=["text", "nothing", "two", "nan", "inf"],
+    [("2", "no number: '2'"), (None, "no number"), ([1, 2], "gives 2 numbers: name those"), ({"ink": 1, "edge": 2}, "--objective ink=maximise"), (math.nan, "nan"), (math.inf, "inf")],
+    ids=["text", "nothing", "two", "named", "nan", "inf"],
 )
 def test_what_is_no_number_fails_in_words(value, said):
     outcome = scored(lambda event: value, EVENT)
@@ -124,16 +124,29 @@ def test_a_command_reads_a_file_and_prints_a_number():
 @pytest.mark.parametrize(
     ("program", "said"),
     [
-        ("print('large')", "no number on its last line: 'large'"),
+        ("print('large')", "no number of its own on its last line: 'large'"),
+        ("print('/tmp/a-7/252.png')", "no number of its own"),
         ("", "nothing"),
         ("raise SystemExit('no')", "status 1: no"),
     ],
-    ids=["text", "nothing", "fails"],
+    ids=["text", "of a name", "nothing", "fails"],
 )
 def test_a_command_that_prints_no_number_fails_in_words(program, said):
     outcome = scored(CommandScore(f'{sys.executable} -c "{program}"', written), EVENT)
     assert math.isnan(outcome.scores[0])
     assert said in outcome.note
+
+
+@pytest.mark.parametrize("printed", ["3", "score: 3", "a=3", "3 mm", "2, 3", "(3)"])
+def test_a_number_that_is_a_word_is_read_from_any_line(printed):
+    program = f"print({printed!r})"
+    assert scored(CommandScore(f'{sys.executable} -c "{program}"', written), EVENT).scores == (3,)
+
+
+@pytest.mark.parametrize("command", ["measure {} | tail -1", "a {} && b", "m {} > out", "'open", ""])
+def test_a_command_for_a_shell_is_refused(command):
+    with pytest.raises(InputError, match="shell|cannot be read|no words"):
+        CommandScore(command, written)
 
 
 def test_a_command_that_is_not_there_fails_in_words():

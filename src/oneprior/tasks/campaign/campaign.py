@@ -113,12 +113,15 @@ class Campaign:
 
     # What is known --------------------------------------------------------------------------------------------------
 
-    def score_data(self, rows: Sequence[int] | np.ndarray, scores: Sequence[Any] | np.ndarray) -> None:
+    def score_data(
+        self, rows: Sequence[int] | np.ndarray, scores: Sequence[Any] | np.ndarray, notes: Sequence[str] = ()
+    ) -> None:
         """Scores of events of the data, by their rows; with one that is not finite an event counts as failed.
 
         Args:
             rows: (n,).
             scores: (n,), or (n, objectives).
+            notes: (n,), why those that failed did; none by default.
         """
         rows, scores = np.asarray(rows), np.asarray(scores, dtype=np.float64)
         scores = scores[:, None] if scores.ndim == 1 else scores
@@ -127,7 +130,7 @@ class Campaign:
             raise ShapeError(f"the scores of {len(rows)} rows", scores.shape, needed, "One of each objective.")
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self.data)):
             raise InputError(f"rows {rows.min()} .. {rows.max()} were scored, of data of {len(self.data)}")
-        self.ledger.add_data(rows.tolist(), scores.tolist())
+        self.ledger.add_data(rows.tolist(), scores.tolist(), notes)
 
     def tell(self, number: int, score: float | Sequence[float], note: str = "") -> None:
         """The score of a candidate, by its number, or one of each objective; NaN for one that failed. What is told
@@ -230,6 +233,11 @@ class Campaign:
                 made[k] = entry.point
         scored = np.array([entry.state == "scored" for entry in entries], dtype=bool)
         every = np.concatenate([scores, self.scores_of(entries)])
+        alike = [name for name, own in zip(self.objectives.names, every.T, strict=True) if len(own) and not np.ptp(own)]
+        if alike:
+            value = every[0, self.objectives.names.index(alike[0])]
+            which = f" of {alike[0]}" if len(self.objectives.each) > 1 else ""
+            raise InputError(f"all {len(every)} scores{which} are {value:g}: there is nothing to learn from them")
         searched, goal = self.objectives.of_round(every, self.settings.seed, number)
         return Known(
             np.concatenate([data[rows], made[scored]]),

@@ -113,6 +113,12 @@ class Ledger:
         """No more is written."""
         self._file.close()
 
+    def discard(self) -> None:
+        """Close and remove the file, of a campaign that came to nothing."""
+        self.close()
+        for path in self.path.parent.glob(f"{NAME}*"):
+            path.unlink()
+
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         self._file.execute("BEGIN IMMEDIATE")
@@ -134,13 +140,18 @@ class Ledger:
         found = self._file.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
         return default if found is None else json.loads(found[0])
 
-    def add_data(self, rows: Sequence[int], scores: Sequence[Sequence[float]]) -> None:
-        """Scores of rows of the data set, one of each objective; with one that is not finite it counts as failed."""
-        now = time.time()
+    def add_data(self, rows: Sequence[int], scores: Sequence[Sequence[float]], notes: Sequence[str] = ()) -> None:
+        """Scores of rows of the data set, one of each objective; with one that is not finite it counts as failed, for
+        the reason in its note."""
+        now, notes = time.time(), notes or [""] * len(rows)
         with self._all_or_nothing():
             self._file.executemany(
-                "INSERT INTO events (origin, round, state, row, scores, asked, told) VALUES ('data', 0, ?, ?, ?, ?, ?)",
-                [(_state(s), int(row), _numbers(s), now, now) for row, s in zip(rows, scores, strict=True)],
+                "INSERT INTO events (origin, round, state, row, scores, note, asked, told) "
+                "VALUES ('data', 0, ?, ?, ?, ?, ?, ?)",
+                [
+                    (_state(own), int(row), _numbers(own), note, now, now)
+                    for row, own, note in zip(rows, scores, notes, strict=True)
+                ],
             )
 
     def add(

@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -30,7 +30,9 @@ import numpy as np
 from oneprior.core import InputError, user_function
 from oneprior.tasks.campaign.presented import Event
 
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"(?<![^\s=:,;(\[])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?=[\s,;)\]]|$)")
+"""A number that is a word of its own, and not part of a file's name."""
+_SHELL = ("|", "||", "&&", "&", ";", "<", ">", ">>")
 _DEATHS = 2
 """Processes that one event may take with it before it counts as failed."""
 
@@ -97,6 +99,19 @@ class CommandScore:
     write: Callable[[Event, Path], Path]
     count: int = 1
 
+    def __post_init__(self) -> None:
+        try:
+            words = shlex.split(self.command)
+        except ValueError as error:
+            raise InputError(f"the command {self.command!r} cannot be read: {error}") from error
+        if not words:
+            raise InputError("the command that scores has no words")
+        if foreign := [word for word in words if word in _SHELL]:
+            raise InputError(
+                f"the command is not given to a shell, which would know {foreign[0]!r}: write sh -c '... $0 ...', or "
+                f"put it into a script"
+            )
+
     def __call__(self, event: Event) -> list[float]:
         with tempfile.TemporaryDirectory(prefix="oneprior-score-") as folder:
             path = str(self.write(event, Path(folder)))
@@ -109,7 +124,7 @@ class CommandScore:
         lines = done.stdout.strip().splitlines()
         found = _NUMBER.findall(lines[-1]) if lines else []
         if len(found) < self.count:
-            wanted = "no number" if self.count == 1 else f"fewer than {self.count} numbers"
+            wanted = "no number of its own" if self.count == 1 else f"fewer than {self.count} numbers"
             raise ValueError(f"the command printed {wanted} on its last line: {lines[-1] if lines else 'nothing'!r}")
         return [float(word) for word in found[-self.count :]]
 
@@ -141,14 +156,22 @@ def scored(score: Score, event: Event, seconds: float | None = None, names: Sequ
 def _as_numbers(value: Any, names: Sequence[str]) -> tuple[float, ...]:
     """What a score returned, as one number of each objective."""
     if isinstance(value, Mapping):
+        if len(names) == 1 and len(value) > 1 and names[0] not in value:
+            raise ValueError(f"the score gives {', '.join(map(str, value))}: {_name_them(map(str, value))}")
         if missing := [name for name in names if name not in value]:
             raise ValueError(f"the score has no {', '.join(missing)}: it has {', '.join(map(str, value))}")
         value = [value[name] for name in names]
     found = np.asarray(value)
     if found.size != len(names) or found.dtype.kind not in "biuf":
+        if len(names) == 1 and found.size > 1 and found.dtype.kind in "biuf":
+            raise ValueError(f"the score gives {found.size} numbers: {_name_them(('first', 'second'))}")
         wanted = "number" if len(names) == 1 else f"{len(names)} numbers ({', '.join(names)})"
         raise ValueError(f"the score is no {wanted}: {str(value)[:60]!r}")
     return tuple(found.astype(np.float64).flatten().tolist())
+
+
+def _name_them(names: Iterable[str]) -> str:
+    return "name those that are sought, " + " ".join(f"--objective {name}=maximise" for name in names)
 
 
 class _TimeIsUp(BaseException):

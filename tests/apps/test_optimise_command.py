@@ -96,12 +96,57 @@ def test_several_objectives(place, weights):
     out = "both" + str(len(weights[0]))
     assert oneprior([*words, "--out", out]) == 0
     told = json.loads((place / out / "result.json").read_text())["figures"]
-    assert len(told["best"]) == 2
+    found = told["best"] if weights[0] else told["front"][0]
+    assert len(found) == 2
     assert told["failed"] == 0
     page = (place / out / "report.html").read_text()
     assert "maximise ink" in page
     assert ("nothing known dominates" in page) == (not weights[0])
     assert oneprior([*words[:-2], "--out", out, "--resume"]) == 0  # the campaign knows its objectives
+
+
+def test_what_a_campaign_began_with_it_keeps(place, capsys):
+    words = ["optimise", "run", "--score", "scores:ink", *QUICK, "--initial", "60", "--retrain-every", "0"]
+    assert oneprior([*words, "--budget", "2", "--batch", "2", "--out", "kept"]) == 0
+    assert "round   1  2 told" in capsys.readouterr().out
+    for changed, said in (
+        (["--minimise"], "is to maximise score, and stays so"),
+        (["--leaf", "7"], "--leaf 7: the campaign in kept began with 5"),
+        (["--seed", "3"], "--seed 3"),
+    ):
+        assert oneprior([*words, *changed, "--out", "kept", "--resume"]) == 2
+        assert said in capsys.readouterr().err
+    (stray,) = [place / "kept/best/09-candidate-9.png"]
+    stray.write_text("of an earlier ranking")
+    assert oneprior([*words, "--budget", "3", "--maximise", "--out", "kept", "--resume"]) == 0
+    assert not stray.exists()
+    table = (place / "kept/candidates.csv").read_text().splitlines()
+    assert table[0] == "candidate,round,state,score,predicted,log-probability"
+    assert len(table) == 4
+
+
+def test_a_campaign_without_a_score_may_be_begun_again(place, capsys):
+    words = ["optimise", "run", *QUICK, "--initial", "60", "--budget", "2", "--retrain-every=0", "--out", "again"]
+    assert oneprior([*words, "--score", "scores:text"]) == 2
+    assert "for each of the first 8 events" in capsys.readouterr().err
+    assert oneprior([*words, "--score", "scores:ink"]) == 0
+
+
+def test_the_best_keep_the_rules_and_what_fails_is_told(place):
+    (place / "low.yaml").write_text("checks:\n  - {name: dark, check: mean, at_most: 70}\n")
+    (place / "halves.py").write_text(
+        "def ink(event):\n    if event[0, 0, 4] > 200:\n        raise ValueError('overexposed')\n"
+        "    return event.mean()\n"
+    )
+    words = ["optimise", "run", "--score", "halves:ink", *QUICK, "--retrain-every", "0", "--spec", "low.yaml"]
+    assert oneprior([*words, "--out", "low"]) == 0
+    told = json.loads((place / "low/result.json").read_text())["figures"]
+    assert told["best"] <= 70
+    assert told["best of the data"] <= 70
+    assert told["failed of the data"] > 0
+    page = (place / "low/report.html").read_text()
+    assert "events of the data that keep the rules" in page
+    assert "overexposed" in page
 
 
 def test_a_command_scores_a_picture(place):
@@ -127,7 +172,10 @@ def test_a_person_scores_pictures_in_a_folder(place, capsys):
     assert all((sheet.parent / name).exists() for name in names)
     assert oneprior([*words, "--resume"]) == 0  # nothing was filled in
     assert "2 pictures" in capsys.readouterr().out
-    sheet.write_text(f"file,score\n{names[0]},7.5\n{names[1]},failed\n")
+    sheet.write_text(f"file,score\n{names[0]},9.5\n{names[1]},\n")
+    assert oneprior([*words, "--resume"]) == 0
+    assert "1 pictures" in capsys.readouterr().out
+    sheet.write_text(f"file;score\n{names[0]};7,5\n{names[1]};failed\n")  # corrected, by a German spreadsheet
     assert oneprior([*words, "--resume"]) == 0
     second = place / "person/by-hand/round-002/scores.csv"
     (name,) = [line.split(",")[0] for line in second.read_text().split()[1:]]  # the budget is 3
@@ -146,8 +194,9 @@ def test_a_person_scores_pictures_in_a_folder(place, capsys):
         ("file,score\n1,happy\n", "line 2: 'happy' is no score"),
         ("file,score\n1\n", "line 2: got 1 columns"),
         ("file,score\n1,\n", "gives no score"),
+        ("file,score\n1,2\n3,4\n1,5\n", "line 4: '1' stands on line 2 already"),
     ],
-    ids=["head", "name", "text", "short", "empty"],
+    ids=["head", "name", "text", "short", "empty", "twice"],
 )
 def test_a_sheet_that_makes_no_sense_is_one_line(place, sheet, said, capsys, tmp_path):
     (place / "sheet.csv").write_text(sheet)

@@ -107,3 +107,12 @@ def test_a_bound_condition_is_left_to_the_network(tmp_path):
     labelled = load(tmp_path / "run")
     assert isinstance(labelled.whole_prior(), Blended)
     assert type(labelled.whole_prior({"label": [3]})) is DiffusionPrior
+
+
+def test_a_codec_alone_ends_its_training_without_a_prior(tmp_path):
+    tiny = {"codes": 8, "latent": 4, "width": 8, "prior_start": 1.0}
+    quiet = {"preview_every": 0, "tracker": "none"}
+    run = oneprior.train("vqvae", data=array_dataset(X), out=tmp_path / "codec", images=512, **tiny, **quiet)
+    assert not (run.path / "guide").exists()
+    with pytest.raises(InputError, match="codec alone"):
+        run.prior()

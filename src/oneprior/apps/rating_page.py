@@ -129,7 +129,8 @@ class RatingPage:
             return report.Report("Rated", best, f"{told} candidates are rated. The program has ended.").html()
         if not waiting:
             self._said = True
-            lead = f"{told} of {self.budget} are rated. The next pictures are being made."
+            next_words = "The next pictures are being made." if told < self.budget else "That was the last of them."
+            lead = f"{told} of {self.budget} are rated. {next_words}"
             return report.Report("Rate", best, lead, again=2).html()
         cards = [(drawn_events(self.campaign, [entry], 1), self._fields(entry)) for entry in waiting]
         lead = (

@@ -103,16 +103,45 @@ def optimise(campaign: Campaign, evaluator: Evaluator, *, budget: int, batch: in
                 yield State("training", told / budget, f"the prior follows: {progress.fraction:.0%}")
         candidates = campaign.ask(min(batch, budget - told))
         if not candidates:
-            yield State("done", told / budget, "no other candidate is allowed")
+            yield State("done", told / budget, _exhausted(campaign))
             return
         said = (
             f"round {campaign.rounds}: {len(candidates)} asked, {candidates[0].prediction:.4g} predicted of the first"
         )
         yield State("asked", told / budget, said, candidates)
         yield from _scored(campaign, evaluator, campaign.open(), budget)
+    yield State("done", 1.0, _reached(campaign))
+
+
+def _exhausted(campaign: Campaign) -> str:
+    """Why no other candidate is allowed."""
+    refused = [entry.note for entry in campaign.ledger.entries(origin="refused")]
+    if refused:
+        return (
+            f"no other candidate is found that keeps the rules: {len(refused)} were refused (the last: {refused[-1]})"
+        )
+    radius = campaign.settings.radius
+    near = "" if radius is None else f" within {radius} codes of the best (--radius)"
+    return f"no other candidate is allowed{near}"
+
+
+def _reached(campaign: Campaign) -> str:
+    """What has come of it, in words."""
     best = campaign.best()
-    said = "nothing could be scored" if best is None or best.scores is None else f"the best has {words(best.scores)}"
-    yield State("done", 1.0, said)
+    if best is None or best.scores is None:
+        return "nothing could be scored"
+    if campaign.objectives.pareto:
+        front = campaign.front()
+        new = sum(entry.origin != "data" for entry in front)
+        return f"{len(front)} known events are dominated by none, {new} of them candidates"
+    names = campaign.objectives.names
+    told = (
+        words(best.scores)
+        if len(names) == 1
+        else ", ".join(f"{name} {words([score])}" for name, score in zip(names, best.scores, strict=True))
+    )
+    whose = "the best, which the data have," if best.origin == "data" else "the best"
+    return f"{whose} has {told}"
 
 
 def words(scores: Sequence[float]) -> str:

@@ -56,8 +56,11 @@ def leave_guide(folder: Path, model: Model, data: Dataset, unseen: Dataset | Non
         unseen: what was held out; None where nothing was.
         seed: of the first centres, and of the noise.
     """
-    few, prior = len(data) < 2 * EACH or model.event_shape.numel() > LARGEST, model.prior()
-    if few or not isinstance(prior, DenoisingPrior):
+    few = len(data) < 2 * EACH or model.event_shape.numel() > LARGEST
+    if few or model.coded:  # a codec alone has no prior to ask for
+        return
+    prior = model.prior()
+    if not isinstance(prior, DenoisingPrior):
         return
     shutil.rmtree(folder / GUIDE, ignore_errors=True)
     partial = folder / f".{GUIDE}.partial"

@@ -54,7 +54,14 @@ def test_a_number_of_any_kind_is_a_score():
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [("2", "no number: '2'"), (None, "no number"), ([1, 2], "gives 2 numbers: name those"), ({"ink": 1, "edge": 2}, "--objective ink=maximise"), (math.nan, "nan"), (math.inf, "inf")],
+    [
+        ("2", "no number: '2'"),
+        (None, "no number"),
+        ([1, 2], "gives 2 numbers: name those"),
+        ({"ink": 1, "edge": 2}, "--objective ink=maximise"),
+        (math.nan, "nan"),
+        (math.inf, "inf"),
+    ],
     ids=["text", "nothing", "two", "named", "nan", "inf"],
 )
 def test_what_is_no_number_fails_in_words(value, said):

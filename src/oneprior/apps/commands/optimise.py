@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from oneprior.apps import screen
 from oneprior.apps.command import Command, Mistake, Outcome, Stopped
 from oneprior.apps.record import check_place
+from oneprior.core import InputError
 
 if TYPE_CHECKING:
     from oneprior.data import Dataset
@@ -135,6 +137,24 @@ class Optimise(Command):
                 raise Mistake(f"{self.out} holds a campaign; go on with it (--resume), or give another --out")
         return self._carried_out(objectives)
 
+    def _unchanged(self, begun: Settings) -> None:
+        """Refuse to change what a campaign keeps from its beginning; what is not told again stays as it was.
+
+        Raises:
+            Mistake: for an option that is told and differs.
+        """
+        told = (self.maximise, self.minimise, self.target is not None, self.objective)
+        if any(told) and self._objectives() != begun.objectives:
+            raise Mistake(f"the campaign in {self.out} is to {begun.objectives.said}, and stays so: begin another one")
+        usual = type(self)(run=self.run, out=self.out)
+        asked, plain, kept = (
+            one.to_json() for one in (self._settings(begun.objectives), usual._settings(begun.objectives), begun)
+        )
+        for flag, path in _KEPT.items():
+            new, old = _at(asked, path), _at(kept, path)
+            if new not in (_at(plain, path), old):
+                raise Mistake(f"{flag} {new}: the campaign in {self.out} began with {old}, and stays so")
+
     def _objectives(self) -> Objectives:
         from oneprior.tasks.campaign.objectives import Objective, Objectives
 
@@ -150,15 +170,16 @@ class Optimise(Command):
         from oneprior.tasks.campaign.ratings import data_scores
         from oneprior.training import load
 
+        start = time.perf_counter()
         run = load(self.run, device=self.common.torch_device())
         data = self._data(run)
-        before = Campaign.resume(self.out, data) if self.resume else None
-        objectives = objectives if before is None else before.objectives
-        score = None if self._by_person else self._score(run, len(objectives.each))
-        known = None if self.scores is None or before else data_scores(self.scores, data, objectives.names)
-        if before is not None:
-            campaign = before
+        if self.resume:
+            campaign = Campaign.resume(self.out, data)
+            self._unchanged(campaign.settings)
+            score = None if self._by_person else self._score(run, len(campaign.objectives.each))
         else:
+            score = None if self._by_person else self._score(run, len(objectives.each))
+            known = None if self.scores is None else data_scores(self.scores, data, objectives.names)
             campaign = Campaign.begin(self.out, run, data, self._settings(objectives))
             if known is not None:
                 campaign.score_data(*known)
@@ -166,7 +187,7 @@ class Optimise(Command):
             said = self._by_score(campaign, score)
         else:
             said = self._by_hand(campaign) if self.by_hand else self._by_page(campaign)
-        return self._shown(campaign, said)
+        return self._shown(campaign, said, start)
 
     @property
     def _by_person(self) -> bool:
@@ -184,12 +205,14 @@ class Optimise(Command):
             raise Stopped(f"stopped; every score is kept in {self.out}: go on with --resume") from None
         return f"{campaign.spent} candidates are rated"
 
-    def _shown(self, campaign: Campaign, said: str) -> Outcome:
-        from oneprior.apps.optimised import figures, write_page, write_pictures
+    def _shown(self, campaign: Campaign, said: str, start: float) -> Outcome:
+        from oneprior.apps.optimised import TABLE, figures, write_pictures, write_table
+        from oneprior.apps.optimised_page import write_page
 
-        near = self._nearness(campaign)
-        page = write_page(campaign, self.out / "report.html", self.common.seed, near)
-        return Outcome(self.out, (page, *write_pictures(campaign, self.out / "best")), figures(campaign), said)
+        near, seconds = self._nearness(campaign), time.perf_counter() - start
+        page = write_page(campaign, self.out / "report.html", self.common.seed, seconds, near)
+        sheet = write_table(campaign, self.out / TABLE)
+        return Outcome(self.out, (page, sheet, *write_pictures(campaign, self.out / "best")), figures(campaign), said)
 
     def _nearness(self, campaign: Campaign) -> list[Shift]:
         """How far data and candidates are from the group that is sought."""
@@ -226,6 +249,10 @@ class Optimise(Command):
                 return screen.track(states, "optimise", lambda s: s.done, lambda s: s.said).said
             except KeyboardInterrupt:
                 raise Stopped(f"stopped; every score is kept in {self.out}: go on with --resume") from None
+            except InputError:
+                if not campaign.ledger.entries():  # nothing was scored: the same command may be mended and given again
+                    campaign.ledger.discard()
+                raise
 
     def _by_hand(self, campaign: Campaign) -> str:
         """Take the scores of the last round, and lay out the next; the last words."""
@@ -233,7 +260,7 @@ class Optimise(Command):
         from oneprior.tasks.campaign.ratings import tell_round, write_round
 
         folder = self.out / "by-hand" / f"round-{campaign.rounds:03}"
-        if campaign.open() and (left := tell_round(campaign, folder)):
+        if campaign.rounds and (left := tell_round(campaign, folder)):
             return f"{left} pictures in {folder} have no score yet: fill in {folder / 'scores.csv'}, then --resume"
         told = campaign.spent
         if told >= self.budget:
@@ -252,7 +279,7 @@ class Optimise(Command):
 
         yield from score_data(campaign, evaluator, rows)
         for state in optimise(campaign, evaluator, budget=self.budget, batch=self.batch):
-            if state.stage in ("asked", "done") and campaign.rounds > 1:
+            if (state.stage == "asked" and campaign.rounds > 1) or state.stage == "done":
                 screen.say(line(campaign))
                 write_grid(campaign, self.out / "best.png")
             yield state
@@ -296,6 +323,28 @@ class Optimise(Command):
             share=self.retrain_share,
             seed=self.common.seed,
         )
+
+
+_KEPT = {
+    "--trees": "trees.most",
+    "--depth": "trees.depth",
+    "--leaf": "trees.least",
+    **{
+        f"--{name}": name
+        for name in ("radius", "apart", "distance", "realism", "unlikely", "splits", "seconds", "seed")
+    },
+    "--spec": "rules",
+    "--retrain-every": "retrain_every",
+    "--rank-k": "rank_k",
+    "--retrain-share": "share",
+}
+"""Options that a campaign keeps from its beginning, and where its settings have them."""
+
+
+def _at(settings: dict[str, Any], path: str) -> Any:
+    for name in path.split("."):
+        settings = settings[name]
+    return settings
 
 
 def _objective(words: str) -> Objective:

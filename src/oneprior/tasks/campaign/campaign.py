@@ -71,6 +71,7 @@ class Campaign:
         self.latents, self.admission = latents_of(run), Admission(settings.rules, run.units, run.geometry.tokens)
         self._points: np.ndarray | None = None
         self._own: frozenset[bytes] | None = None
+        self._admitted: dict[int, bool] = {}
 
     @classmethod
     def begin(cls, folder: Path | str, run: Run, data: Dataset, settings: Settings = Settings()) -> Self:
@@ -184,15 +185,41 @@ class Campaign:
         return self.settings.objectives
 
     def ranked(self) -> list[Entry]:
-        """What was scored, of the data and of the campaign, the best first; of a Pareto choice those first that the
-        fewest dominate."""
-        scored = self.ledger.entries(state="scored")
+        """What was scored and keeps the rules, of the data and of the campaign, the best first; of a Pareto choice
+        those first that the fewest dominate."""
+        scored = self.admitted(self.ledger.entries(state="scored"))
         order = np.argsort(-self.objectives.overall(self.scores_of(scored)), kind="stable")
         return [scored[k] for k in order]
 
     def best(self) -> Entry | None:
         """The best that was told, of the data or of the campaign; None before any was."""
         return next(iter(self.ranked()), None)
+
+    def front(self) -> list[Entry]:
+        """What nothing known dominates; of one score, all that reach the best."""
+        every = self.ranked()
+        merit = self.objectives.overall(self.scores_of(every))
+        return [entry for entry, own in zip(every, merit, strict=True) if own == merit[0]]
+
+    def admitted(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Those that keep the rules of the campaign: of the data some may not."""
+        if self.admission:
+            new = [entry for entry in entries if entry.id not in self._admitted]
+            for some in (new[k : k + _BATCH] for k in range(0, len(new), _BATCH)):
+                broken = self.admission.broken(self._events(some))
+                self._admitted |= {entry.id: not rule for entry, rule in zip(some, broken, strict=True)}
+        return [entry for entry in entries if self._admitted.get(entry.id, True)]
+
+    def _events(self, entries: Sequence[Entry]) -> Tensor:
+        """x of entries, of the data and of the campaign, (n, *event_shape)."""
+        x = torch.empty(len(entries), *self.run.event_shape)
+        rows = {k: entry.row for k, entry in enumerate(entries) if entry.event is None and entry.row is not None}
+        if rows:
+            x[list(rows)] = self.data.batch(torch.tensor(list(rows.values()))).x.to(x)
+        for k, entry in enumerate(entries):
+            if entry.event is not None:
+                x[k] = torch.from_numpy(entry.event)
+        return x
 
     def data_scores(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the data that were scored, (n,), and their scores, (n, objectives)."""

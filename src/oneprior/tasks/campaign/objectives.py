@@ -99,9 +99,9 @@ class Objectives:
         """In words."""
         words = []
         for one in self.each:
-            goal = one.goal if isinstance(one.goal, str) else f"come near to {one.goal:g}"
             weight = "" if one.weight is None or len(self.each) == 1 else f" (weight {one.weight:g})"
-            words.append(f"{goal} {one.name}{weight}")
+            goal = f"{one.goal} {one.name}" if isinstance(one.goal, str) else f"bring {one.name} near to {one.goal:g}"
+            words.append(goal + weight)
         return ", ".join(words) + (" (a Pareto front)" if self.pareto else "")
 
     def merits(self, scores: np.ndarray) -> np.ndarray:

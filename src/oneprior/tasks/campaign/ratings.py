@@ -38,14 +38,17 @@ def data_scores(path: Path, data: Dataset, names: Sequence[str] = ("score",)) ->
             the file and the line.
     """
     rows = {Path(name).name: k for k, name in enumerate(data.names)} | {str(k): k for k in range(len(data))}
-    found = []
+    found, seen = [], dict[int, int]()
     for number, name, texts in _lines(path, names):
         if name not in rows and Path(name).name not in rows:
             last = len(data) - 1
             raise InputError(f"{path}, line {number}: {name!r} is not a name of the data, or a row from 0 to {last}")
-        scores = _scores(path, number, texts)
+        row, scores = rows.get(name, rows.get(Path(name).name, 0)), _scores(path, number, texts)
+        if row in seen:
+            raise InputError(f"{path}, line {number}: {name!r} stands on line {seen[row]} already: keep one of them")
+        seen[row] = number
         if scores is not None:
-            found.append((rows.get(name, rows.get(Path(name).name, 0)), scores))
+            found.append((row, scores))
     if not found:
         raise InputError(f"{path} gives no score")
     return np.array([row for row, _ in found], dtype=np.int64), np.array([scores for _, scores in found])
@@ -70,19 +73,22 @@ def write_round(campaign: Campaign, write: Callable[[np.ndarray, Path, str], Pat
 
 
 def tell_round(campaign: Campaign, folder: Path) -> int:
-    """Tell the campaign what a sheet says of its open candidates; how many are still without a score.
+    """Tell the campaign what a sheet says of the candidates of its last round, and what was corrected there; how many
+    are still without a score.
 
     Raises:
         InputError: for a sheet that is gone or cannot be read.
     """
-    waiting = {_name(entry): entry for entry in campaign.open()}
+    asked = [*campaign.open(), *campaign.told()]
+    known = {_name(entry): entry for entry in asked if entry.origin == "asked" and entry.round == campaign.rounds}
     for number, name, texts in _lines(folder / SHEET, campaign.objectives.names):
-        entry = waiting.get(Path(name).stem)
+        entry = known.get(Path(name).stem)
         scores = _scores(folder / SHEET, number, texts)
         if entry is not None and scores is not None:
-            campaign.tell(entry.id, scores, "" if all(map(math.isfinite, scores)) else "rated as failed")
-            del waiting[Path(name).stem]
-    return len(waiting)
+            failed = not all(map(math.isfinite, scores))
+            if entry.state == "open" or (None if failed else tuple(scores)) != entry.scores:
+                campaign.tell(entry.id, scores, "rated as failed" if failed else "")
+    return len(campaign.open())
 
 
 def _name(entry: Entry) -> str:
@@ -93,7 +99,11 @@ def _lines(path: Path, names: Sequence[str]) -> list[tuple[int, str, list[str]]]
     """Number, file and scores of each line below the head."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.reader(file))
+            first = file.readline()
+            file.seek(0)
+            semicolons = ";" in first and "," not in first  # as where a comma parts the decimals
+            lines = list(csv.reader(file, delimiter=";" if semicolons else ","))
+            lines = [[word.replace(",", ".") for word in line] for line in lines] if semicolons else lines
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as a sheet of scores: {error}") from error
     head = [word.strip().lower() for word in lines[0]] if lines else []

@@ -38,7 +38,9 @@ from oneprior.tasks.campaign.settings import Settings, Trees
 from oneprior.tasks.campaign.shift import shifts
 from oneprior.training import load
 
-BUDGET, BATCH, SEEDS, INITIAL = 100, 5, 5, 2000
+BUDGET, BATCH, SEEDS, INITIAL = 60, 5, 5, 2000
+SHOWN = 6000
+"""Events that a campaign begins with and trains on, at most; `INITIAL` of them are scored."""
 TOP = 20
 """Candidates of the best group: the best of the budget by the score that the campaign has."""
 CONTENDERS = ("exact", "local", "even", "alone", "genetic", "random", "bayes")
@@ -106,7 +108,7 @@ def settings(contender: str, seed: int, quick: bool) -> Settings:
         best=1000,
         others=2000,
         exact=contender != "local",
-        retrain_every=0 if contender in ("alone", "random") else 25,
+        retrain_every=0 if contender in ("alone", "random") else 15,
         rank_k=float("inf") if contender == "even" else 1e-3,
         share=0.02 if quick else 0.25,
         first_share=0.02 if quick else 0.25,
@@ -122,8 +124,8 @@ def _cell(name: str, contender: str, seed: int, options: Options) -> None:
     told, score, judge = task(name, options), predictor(name, 0, options), predictor(name, 1, options)
     run = load(trained(f"{name}-{'vae' if contender == 'bayes' else 'codes'}", options))
     place = options.runs / "campaigns" / f"{path.stem}-{time.time_ns()}"  # of a broken-off cell nothing is used
-    campaign = Campaign.begin(place, run, told.dataset, settings(contender, seed, options.quick))
-    rows = np.random.default_rng(seed).permutation(len(told.low))[: 300 if options.quick else INITIAL]
+    campaign = Campaign.begin(place, run, told.some(SHOWN), settings(contender, seed, options.quick))
+    rows = np.random.default_rng(seed).permutation(min(SHOWN, len(told.low)))[: 300 if options.quick else INITIAL]
     campaign.score_data(rows, predicted(score, told.low[torch.from_numpy(rows)]))
     start, budget = time.process_time(), 10 if options.quick else BUDGET
     while campaign.spent < budget:

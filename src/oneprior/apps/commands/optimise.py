@@ -35,7 +35,7 @@ class Search:
         depth: of a tree.
         leaf: scored events in a leaf, at least.
         radius: codes that may differ from one of the best events; any number where not given.
-        apart: codes in which candidates of a round differ, at least.
+        apart: codes in which candidates of a round differ, at least; a sixteenth of all by default.
         distance: weight of the codes that differ from the nearest known event: to explore.
         realism: weight of the codes' log-probability at their places: to stay near what the data are.
         unlikely: share of the data below whose probability a candidate is passed over; 0 to take all.
@@ -47,7 +47,7 @@ class Search:
     depth: int = 2
     leaf: int = 20
     radius: int | None = None
-    apart: int = 1
+    apart: int | None = None
     distance: float = 0.0
     realism: float = 0.0
     unlikely: float = 0.001

@@ -109,7 +109,7 @@ class Campaign:
         ledger = Ledger(folder)
         if len(data) != ledger.recall("rows"):
             raise InputError(f"the campaign began with {ledger.recall('rows')} events, and these data have {len(data)}")
-        run = load(Path(ledger.recall("run")))
+        run = load(folder / ledger.recall("run"))  # within the folder, which may be moved, or anywhere else
         return cls(folder, ledger, run, data, Settings.from_json(ledger.recall("settings")))
 
     # What is known --------------------------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ class Campaign:
         yield from retrain(
             self.run, data, merit, out, k=self.settings.rank_k, share=share, seed=self.settings.seed + number
         )
-        self.ledger.remember(run=str(out.resolve()), retrained=number, retrained_at=len(told))
+        self.ledger.remember(run=out.name, retrained=number, retrained_at=len(told))
         self.run = load(out)
         self.latents, self._points = latents_of(self.run), None
 

@@ -6,7 +6,7 @@ the best and beside all that is known; what the token prior holds for unlikely i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -28,6 +28,10 @@ from oneprior.training import Run
 _ROWS = 256
 _PASSED_OVER = 20
 """Grids in a round that may be passed over as unlikely before one is taken all the same."""
+_FLOORS = (0.001, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
+"""Shares of the data below whose likelihood, place by place, the program does not look after each unlikely grid."""
+_SAMPLE = 1000
+"""Events of the data that tell how likely the data are."""
 _TRIES = 3
 """Other codes of each place by which it is found whether the place matters."""
 _REFUSED, _LEARNED = 60, 6
@@ -82,22 +86,30 @@ class CodeSpace(Latents):
         constraints: list[Constraint] = []
         if settings.radius is not None:
             constraints.append(Ball(starts[: settings.centres], settings.radius))
+        away = settings.apart or max(1, self.numbers // 16)
         found: list[Proposal] = []
         refused: list[tuple[np.ndarray, str]] = []
         space, passed, repeated, taken = self._seen(settings), 0, 0, set(known.taken)
+        floors: Iterator[Constraint] = iter(())
+        floor: list[Constraint] = []
         surrogate = self._surrogate(known, space, settings, number)
         search = Search(surrogate.models, space, goal=known.goal, bonus=bonus, effort=effort)
         rules = self._rules(known, space, settings, [])
         while len(found) < count and max(len(refused), repeated) < _REFUSED:
-            best = search.best([*constraints, *rules], starts[:8])
-            if best.point is None:
+            best = search.best([*constraints, *rules, *floor], starts[:8])
+            if best.point is None and not floor:
                 break
+            if best.point is None:  # so likely nothing is that is allowed
+                floor, passed = [], _PASSED_OVER
+                continue
             log_prob = float(self.log_prob(best.point[None])[0])
             likely = log_prob >= least
             over = not likely and passed < _PASSED_OVER
             if over or best.point.tobytes() in seen:
-                passed += over
                 constraints.append(Exclude(best.point))
+                if over:
+                    floors = floors if passed else self._floors(known.data)
+                    passed, floor = passed + 1, [one] if (one := next(floors, None)) else floor
                 continue
             event = self.decode(best.point[None])
             own = identities(self.run, event)[0]
@@ -108,11 +120,11 @@ class CodeSpace(Latents):
             taken.add(own)
             if broken := known.admission.broken(event)[0]:
                 refused.append((best.point, broken))
-                constraints.append(Exclude(best.point, settings.apart))
+                constraints.append(Exclude(best.point, away))
                 if len(refused) % _LEARNED == 0:
                     rules = self._rules(known, space, settings, refused)
                 continue
-            constraints.append(Exclude(best.point, settings.apart))
+            constraints.append(Exclude(best.point, away))
             apart = float(nearest(best.point[None], known.every, self.space.coded)[0])
             searched = (best.prediction, best.bound, best.gap, best.status)
             found.append(Proposal(best.point, *searched, apart, log_prob, likely, best.seconds))
@@ -176,11 +188,22 @@ class CodeSpace(Latents):
             terms = {c: settings.realism * share for c, share in shares.items()}
         return Bonus(settings.distance, known.every if settings.distance else None, settings.spread, terms)
 
+    def _floors(self, data: np.ndarray) -> Iterator[Constraint]:
+        """Ever more likely ground: the sum of the codes' log-probabilities at their places is at least that of some
+        share of the data. It is part of the program, which then takes the likely one of codes that the trees cannot
+        tell apart; the token prior has the last word."""
+        shares = log_shares(data, self.law.vocabulary)
+        weights: dict[int | str, np.ndarray | float] = {**shares}
+        some = data[:: -(-len(data) // _SAMPLE)].astype(np.int64)
+        sums = np.sum([share[some[:, c]] for c, share in shares.items()], 0)
+        for level in _FLOORS:
+            yield Linear(weights, low=float(np.quantile(sums, level)))
+
     def _least_log_prob(self, data: np.ndarray, settings: Settings) -> float:
         """Below it a grid is less likely than all but a small share of the data."""
         if settings.unlikely is None:
             return -np.inf
-        some = np.random.default_rng(settings.seed).permutation(len(data))[:1000]
+        some = np.random.default_rng(settings.seed).permutation(len(data))[:_SAMPLE]
         return float(np.quantile(self.log_prob(data[some]), settings.unlikely))
 
 

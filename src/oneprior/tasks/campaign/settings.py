@@ -21,7 +21,7 @@ class Settings:
         others: events that it is fitted to beside them, drawn from the rest anew in every round.
         radius: codes that may differ from one of `centres` events; None for no ball.
         centres: the best events around which balls lie.
-        apart: codes in which the candidates of one round differ from each other, at least.
+        apart: codes in which the candidates of one round differ from each other, at least; a sixteenth where None.
         distance: weight of the distance to the nearest event, for exploring.
         spread: weight of the members' disagreement, for exploring.
         realism: weight of a code's log-probability at its place among the data, in the program.
@@ -44,7 +44,7 @@ class Settings:
     others: int = 8000
     radius: int | None = None
     centres: int = 10
-    apart: int = 1
+    apart: int | None = None
     distance: float = 0.0
     spread: float = 0.0
     realism: float = 0.0

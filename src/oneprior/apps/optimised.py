@@ -155,6 +155,7 @@ def made_of(campaign: Campaign) -> list[Entry]:
 
 
 def best_of(campaign: Campaign, entries: Sequence[Entry]) -> Entry | None:
+    """The best of some that were scored; None of none."""
     scored = [entry for entry in entries if entry.scores is not None]
     return scored[int(campaign.objectives.overall(campaign.scores_of(scored)).argmax())] if scored else None
 
@@ -212,4 +213,5 @@ def drawn_as(campaign: Campaign, x: Tensor, columns: int = SHOWN) -> Picture:
 
 
 def events_of(entries: Sequence[Entry]) -> Tensor:
+    """What was drawn, (n, *event_shape) in [-1, 1]."""
     return torch.from_numpy(np.stack([entry.event for entry in entries if entry.event is not None]))

@@ -23,6 +23,7 @@ from torch import Tensor
 from oneprior.core import Geometry, InputError
 from oneprior.data.decoded import BadFileError, Decoded, Reader, guarded
 from oneprior.data.files import Files
+from oneprior.data.one_hot import likeliest
 
 FORMAT = "midi"
 SUFFIXES = (".mid", ".midi")
@@ -275,7 +276,7 @@ def as_notes(x: Tensor, tokens: Sequence[str]) -> list[list[list[Note]]]:
     known = known_pitches(tokens)
     assert known is not None
     voices, low, _ = known
-    lines = x.unflatten(1, (voices, -1)).argmax(2)
+    lines = likeliest(x, voices)
     lines = torch.where(lines > HOLD, lines + low, lines).cpu().numpy()
     return [[off_grid(line) for line in event] for event in lines]
 

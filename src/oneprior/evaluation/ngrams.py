@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from oneprior.core import InputError
+from oneprior.data.one_hot import likeliest, one_hot
 
 _Counts = dict[tuple[int, ...], np.ndarray]
 
@@ -73,12 +74,11 @@ class NGram:
             for k in range(len(row)):
                 row[k] = rng.choice(self.tokens, p=self._next(tuple(row[max(0, k - self.order + 1) : k]), k))
         voices = torch.from_numpy(codes).unflatten(1, (steps, self.groups)).flip(2)
-        hot = torch.nn.functional.one_hot(voices, self.tokens)  # (n, steps, groups, tokens)
-        return hot.permute(0, 2, 3, 1).flatten(1, 2).float() * 2 - 1
+        return one_hot(voices.transpose(1, 2), self.tokens)
 
     def _lines(self, x: Tensor) -> Iterator[tuple[int, ...]]:
         """The tokens of events, step by step, the lowest voice first."""
-        codes = x.unflatten(1, (self.groups, -1)).argmax(2).flip(1)
+        codes = likeliest(x, self.groups).flip(1)
         yield from map(tuple, codes.transpose(1, 2).flatten(1).tolist())
 
     def _next(self, before: tuple[int, ...], place: int) -> np.ndarray:

@@ -34,6 +34,7 @@ from oneprior.priors.styles import Space
 from oneprior.tasks.belief import Belief
 from oneprior.tasks.explanations import better, compared, law_of
 from oneprior.tasks.familiarity import DRAWING, doubt, quiet, strangeness
+from oneprior.tasks.given import as_given
 from oneprior.tasks.measurement import Measurement, measured
 from oneprior.tasks.methods import Aim, Guide, choose
 from oneprior.tasks.plausible import doubt_values, doubts_of_values
@@ -318,6 +319,7 @@ def _restoration(
     if ends is not None:
         draws, mean = draws.clamp(*ends), mean.clamp(*ends)
         std = spread_of(draws, state.mirrored) if state.spread is None else std
+    draws, mean, std = as_given(measurement, draws, mean, std)
     return Restoration(
         draws,
         mean,

@@ -11,6 +11,7 @@ from torch import Tensor
 from oneprior.core import InputError
 from oneprior.data.chorales import MAJOR
 from oneprior.data.midi import HOLD, known_pitches
+from oneprior.data.one_hot import likeliest
 from oneprior.evaluation.specifications.outputs import Outputs
 
 _NAMES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
@@ -72,7 +73,7 @@ def _tokens(outputs: Outputs) -> Tensor:
     known = known_pitches(outputs.tokens)
     if known is None:
         raise InputError("measures of music need music: events read from MIDI files")
-    return outputs.x.unflatten(1, (known[0], -1)).argmax(2)
+    return likeliest(outputs.x, known[0])
 
 
 def _onsets(outputs: Outputs, voice: int = 0) -> tuple[Tensor, Tensor]:

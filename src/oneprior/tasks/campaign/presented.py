@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from oneprior.data.molecules import FORMAT, as_smiles
+from oneprior.data.one_hot import likeliest, one_hot
 from oneprior.data.write import in_units
 from oneprior.training import Run
 
@@ -37,6 +37,5 @@ def settled(run: Run, x: Tensor) -> Tensor:
     """Events of tokens with the likeliest at every place, in [-1, 1]; others as they are."""
     if not run.geometry.tokens:
         return x
-    parts = x.unflatten(1, (run.geometry.groups, -1))
-    chosen = torch.nn.functional.one_hot(parts.argmax(2), parts.shape[2]).movedim(-1, 2)
-    return (chosen.to(x.dtype) * 2 - 1).flatten(1, 2)
+    groups = run.geometry.groups
+    return one_hot(likeliest(x, groups), x.shape[1] // groups).to(x)

@@ -1,5 +1,7 @@
 """Music by the same commands as pictures: trained on, drawn as a tune, and a missing voice filled in."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -49,3 +51,18 @@ def test_a_voice_that_is_not_there_is_one_line(place, tmp_path, capsys):
     words = ["restore", str(place / "run"), "--input", str(tmp_path / "piece.mid"), "--noise", "5%"]
     assert oneprior([*words, "--operator", "mask:voice:5:of=4", "--out", str(tmp_path / "out")]) == 2
     assert "voice 5 of 4 is missing" in capsys.readouterr().err
+
+
+def test_music_is_scored_by_its_notes(place, tmp_path, monkeypatch):
+    told = "def short(voices):\n    return -sum(note.length > 1 for voice in voices for note in voice)\n"
+    (tmp_path / "taste.py").write_text(told)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    words = ["optimise", str(place / "run"), "--initial", "60", "--leaf", "5", "--trees", "30", "--budget", "2"]
+    words += ["--batch", "2", "--retrain-every", "0", "--out"]
+    assert oneprior([*words, "notes", "--score", "taste:short"]) == 0
+    (tmp_path / "size.py").write_text("import pathlib, sys; print(len(pathlib.Path(sys.argv[1]).read_bytes()))")
+    assert oneprior([*words, "files", "--score-command", f"{sys.executable} size.py"]) == 0
+    files = sorted((tmp_path / "files/best").glob("*.mid"))
+    scores = [float(line.split(",")[3]) for line in (tmp_path / "files/candidates.csv").read_text().split()[1:]]
+    assert sorted((float(path.stat().st_size) for path in files), reverse=True) == sorted(scores, reverse=True)

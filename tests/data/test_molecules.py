@@ -105,7 +105,17 @@ def test_what_is_no_molecule_is_told_by_its_line(tmp_path, text, said):
 
 
 def test_a_table_without_molecules_is_no_set_of_them(tmp_path):
-    with pytest.raises(InputError, match="not a file that can be read"):
+    with pytest.raises(InputError, match="has a column 'smiles'"):
         open_dataset(written(tmp_path, "a.csv", "name,score\n1,2\n"))
     with pytest.raises(InputError, match="--size is their length"):
         open_dataset(written(tmp_path), size="8x8")
+
+
+def test_a_table_without_smiles_names_its_columns_and_an_empty_cell_its_line(tmp_path):
+    table = tmp_path / "set.csv"
+    table.write_text("molecule;logp\nCCO;1\n;2\n")
+    with pytest.raises(InputError, match=r"has a column 'smiles' \(--key\); it has molecule, logp"):
+        open_dataset(table)
+    with pytest.raises(InputError, match="line 3: is empty"):
+        open_dataset(table, key="molecule")
+    assert len(open_dataset(table, key="molecule", skip_bad=True)) == 1

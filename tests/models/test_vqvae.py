@@ -157,3 +157,11 @@ def test_codes_are_exact_under_autocast():
     assert found.commitment.dtype == torch.float32
     assert torch.equal(found.z, found.z.float())
     assert torch.allclose(found.z, model.quantizer.lookup(found.codes), atol=1e-6)
+
+
+def test_a_collapsed_codebook_is_told():
+    model = _model()
+    assert not model.doubts({"metric/perplexity": 0.5 * model.config.codes})
+    assert not model.doubts({})
+    (said,) = model.doubts({"metric/perplexity": 1.2})
+    assert "as many as 1.2" in said

@@ -19,10 +19,11 @@ from oneprior.apps.molecules import drawn
 from oneprior.apps.pictures import Picture, grid
 from oneprior.core import AffineMap, Geometry, replacing
 from oneprior.data import write_events
+from oneprior.data.midi import write_notes
 from oneprior.data.molecules import FORMAT, as_smiles
 from oneprior.tasks.campaign.campaign import Campaign
 from oneprior.tasks.campaign.ledger import Entry
-from oneprior.tasks.campaign.presented import presented
+from oneprior.tasks.campaign.presented import Event, presented
 
 SHOWN = 8
 """Candidates in a row of pictures."""
@@ -41,10 +42,14 @@ class PictureOf:
     units: AffineMap
     geometry: Geometry
 
-    def __call__(self, event: np.ndarray | str, folder: Path) -> Path:
+    def __call__(self, event: Event, folder: Path) -> Path:
         if isinstance(event, str):
             path = folder / "event.smi"
             path.write_text(f"{event}\n", encoding="utf-8")
+            return path
+        if isinstance(event, list):
+            path = folder / "event.mid"
+            path.write_bytes(write_notes(event))
             return path
         x = self.units.to_model(torch.from_numpy(np.asarray(event, dtype=np.float32)))
         return self.of_model(x.numpy(), folder, "event")

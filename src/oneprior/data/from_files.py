@@ -20,7 +20,7 @@ from oneprior.data.decoded import BadFileError, Reader
 from oneprior.data.dicom import SeriesReader, is_dicom
 from oneprior.data.files import Files, FolderFiles, Taken, ZipFiles
 from oneprior.data.midi import MidiReader
-from oneprior.data.molecules import MoleculeReader
+from oneprior.data.molecules import MoleculeReader, columns_of
 from oneprior.data.plan import Request
 from oneprior.data.ranges import map_for, needs_survey
 from oneprior.data.readers import FileReader, kind_of
@@ -148,6 +148,9 @@ def archive_in(place: Path, key: str | None) -> Path:
             return chosen[0]
     if data:
         raise InputError(f"{place}: holds {', '.join(p.name for p in data)}; give the path of one of them")
+    if columns := columns_of(place):
+        wanted = key or "smiles"
+        raise InputError(f"{place}: a table of molecules has a column {wanted!r} (--key); it has {', '.join(columns)}")
     if place.is_file() and place.suffix.lower() != ".zip":
         raise InputError(f"{place}: not a file that can be read; known are {_KNOWN}")
     below = f" in its sub-folder {key!r}" if key else ""

@@ -35,13 +35,16 @@ _HEAD = 1 << 16
 
 def is_molecules(place: Path, key: str | None) -> bool:
     """Whether a file holds molecules: lines of SMILES or SELFIES, or a table with a column of SMILES."""
-    suffix = _suffix(place)
-    if suffix in _LINES:
+    if _suffix(place) in _LINES:
         return place.is_file()
-    if suffix not in _TABLES or not place.is_file():
-        return False
-    head = _head(place).lower()
-    return (key or "smiles").lower() in re.split(r"[,\t;]", head.strip().replace('"', ""))
+    return (key or "smiles").lower() in [name.lower() for name in columns_of(place)]
+
+
+def columns_of(place: Path) -> list[str]:
+    """The names of the columns of a table, as its first line has them; none of what is no table."""
+    if _suffix(place) not in _TABLES or not place.is_file():
+        return []
+    return [name.strip() for name in re.split(r"[,\t;]", _head(place).strip().replace('"', ""))]
 
 
 class MoleculeReader(Reader):
@@ -157,7 +160,8 @@ def _molecules(place: Path, text: str, key: str | None) -> list[tuple[int, str]]
     if _suffix(place) in _LINES:
         lines = [(k, line.split()[0]) for k, line in enumerate(text.splitlines(), 1) if line.strip()]
         return [(k, word) for k, word in lines if not (k == 1 and word.lower() in ("smiles", "selfies"))]
-    told = csv.reader(io.StringIO(text), delimiter="\t" if "\t" in text.partition("\n")[0] else ",")
+    first = text.partition("\n")[0]
+    told = csv.reader(io.StringIO(text), delimiter=next((mark for mark in "\t;" if mark in first), ","))
     head = [word.strip().lower() for word in next(told)]
     column = head.index((key or "smiles").lower())
     return [(k, line[column].strip()) for k, line in enumerate(told, 2) if len(line) > column]
@@ -166,6 +170,8 @@ def _molecules(place: Path, text: str, key: str | None) -> list[tuple[int, str]]
 def _tokenised(word: str, where: str, place: Path) -> list[str]:
     """The SELFIES tokens of a molecule."""
     selfies = _selfies()
+    if not word:
+        raise BadFileError(where, "is empty: give a molecule, or pass over such lines (--skip-bad)")
     try:
         return list(selfies.split_selfies(word if _suffix(place) == ".selfies" else selfies.encoder(word) or ""))
     except (selfies.EncoderError, ValueError) as error:

@@ -141,7 +141,9 @@ def _sheet(x: Tensor, units: AffineMap, geometry: Geometry, suffix: str, columns
     if x.dim() == 5:
         x = x[:, :, x.shape[2] // 2]
     if x.dim() == 3:
-        raise InputError("signals are not pictures; write .npz or a folder")
+        own = {SELFIES: ("molecules", ".smi"), MIDI: ("music", ".mid")}.get(geometry.format)
+        what, suffix = own or ("signals", ".npz")
+        raise InputError(f"{what} cannot be written as pictures; write {suffix} or a folder")
     dtype, deep = geometry.dtype, suffix in (".tif", ".tiff")
     if x.shape[1] not in (1, 3):
         n, channels, *space = x.shape

@@ -115,6 +115,10 @@ class Model(nn.Module, ABC):
         encoder."""
         return None
 
+    def doubts(self, losses: Mapping[str, float]) -> list[str]:
+        """What speaks against a training that has ended, from its newest losses and metrics; none where all is well."""
+        return []
+
     def recipe(self, player: str) -> Recipe:
         """The default optimisation of one player."""
         return Recipe()

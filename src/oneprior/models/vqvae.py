@@ -19,6 +19,7 @@ codec has none.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
 
 _LEAST = 1e-6
+_COLLAPSED = 0.02
+"""Share of the codes, used alike, below which a codebook has collapsed."""
 """Probability below which a token's is not told apart from none."""
 
 
@@ -243,6 +246,15 @@ class VQVAE(Model):
             network, self.config.codes, self.grid, temperature=temperature, top_k=top_k, device=self.device
         )
         return Pushforward(law, lambda onehot: self._decode(self.quantizer.mix(onehot)), self.event_shape)
+
+    def doubts(self, losses: Mapping[str, float]) -> list[str]:
+        used, codes = losses.get("metric/perplexity", math.inf), self.config.codes
+        if used >= max(_COLLAPSED * codes, 2.0):
+            return []
+        return [
+            f"hardly any of the {codes} codes is in use (as many as {used:.1f} used alike would be): what it draws "
+            "will look much the same. Train on (--images, --minutes), or take fewer codes or a smaller --downsample"
+        ]
 
     def _trained_transformer(self) -> CausalTransformer:
         if self.transformer is None:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from oneprior.core import InputError, Rows, ShapeError
 from oneprior.data import Dataset, open_dataset
+from oneprior.data.midi import FORMAT as MUSIC
+from oneprior.data.molecules import FORMAT as MOLECULES
 from oneprior.data.split import subjects
 from oneprior.data.write import in_units
 from oneprior.tasks.restoration import range_of
@@ -21,6 +23,7 @@ from oneprior.training.material import open_material
 from oneprior.training.run import Run
 
 _SHAPING = ("size", "fit", "channels", "slices", "clips", "layout", "orientation", "label_key", "key", "value_range")
+_KINDS = {MOLECULES: "molecules", MUSIC: "music"}
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,18 @@ def open_real(run: Run, path: str | Path, **options: Any) -> Dataset:
         run: the trained run.
         path: of the data.
         options: of `open_dataset`, which win.
+
+    Raises:
+        InputError: for data of another kind than the run's, such as pictures for a run of molecules.
     """
     shaping = {name: value for name, value in _options(run).items() if name in _SHAPING and value is not None}
     if run.geometry.tokens:  # sequences are read in the words that the run knows, as long as it knows them
         shaping |= {"tokens": run.geometry.tokens, "size": run.event_shape[-1]}
     told = {name: value for name, value in options.items() if value is not None}
-    return as_told(run, open_dataset(path, labels=bool(run.conditions), **(shaping | told)), path)
+    data = open_dataset(path, labels=bool(run.conditions), **(shaping | told))
+    if run.geometry.tokens and data.geometry.format != run.geometry.format:
+        raise InputError(f"{path}: the run is of {_KINDS[run.geometry.format]}, and these data are none")
+    return as_told(run, data, path)
 
 
 def _options(run: Run) -> dict[str, Any]:

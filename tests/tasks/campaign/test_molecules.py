@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from oneprior.apps.main import run as oneprior
-from oneprior.data import open_dataset
+from oneprior.core import InputError
+from oneprior.data import digits, open_dataset, write_events
 from oneprior.inference.search.surrogate import Trees
 from oneprior.tasks.campaign.campaign import Campaign
 from oneprior.tasks.campaign.presented import identities, presented
 from oneprior.tasks.campaign.scores import Evaluator
 from oneprior.tasks.campaign.settings import Settings
 from oneprior.tasks.optimise import optimise, score_data
+from oneprior.tasks.real import open_real
 from oneprior.training import load, train
 
 PARTS = ("C", "O", "N", "CC", "C(C)", "C(=O)", "C=C", "CO")
@@ -47,6 +49,12 @@ def place(tmp_path_factory):
         tracker="none",
     )
     return folder
+
+
+def test_other_data_than_the_runs_are_told(place, tmp_path):
+    write_events(digits().batch(torch.arange(4)).x, tmp_path / "digits")
+    with pytest.raises(InputError, match="the run is of molecules, and these data are none"):
+        open_real(load(place / "run"), tmp_path / "digits")
 
 
 def test_sequences_are_reconstructed_and_drawn_as_molecules(place, tmp_path):

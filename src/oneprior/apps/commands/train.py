@@ -105,6 +105,8 @@ class Train(Command):
             return Outcome()
         run = load(self.out)
         skipped = run.record.data.get("skipped") or []
+        for doubt in run.model.doubts(last.losses):
+            screen.say(doubt, error=True)
         figures = {"images": last.images, "steps": last.step, "held_out": last.held_out, **dict(last.losses)}
         events = run.record.data.get("trained_on", 0)
         said = f"trained {run.family} on {events:,} events, {last.images:,} drawn: {self.out}"

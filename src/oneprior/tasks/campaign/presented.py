@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from oneprior.data.midi import FORMAT as MUSIC
+from oneprior.data.midi import Note, as_notes
 from oneprior.data.molecules import FORMAT, as_smiles
 from oneprior.data.one_hot import likeliest, one_hot
 from oneprior.data.write import in_units
 from oneprior.training import Run
 
-Event = np.ndarray | str
-"""What is scored: an array in the user's units, or the SMILES of a molecule."""
+Event = np.ndarray | str | list[list[Note]]
+"""What is scored: an array in the user's units, the SMILES of a molecule, or the notes of each voice of music."""
 
 
 def presented(run: Run, x: Tensor) -> list[Event]:
@@ -23,6 +25,8 @@ def presented(run: Run, x: Tensor) -> list[Event]:
     """
     if run.geometry.format == FORMAT:
         return list(as_smiles(x, run.geometry.tokens))
+    if run.geometry.format == MUSIC:
+        return list(as_notes(x, run.geometry.tokens))
     return list(run.to_units(x).numpy())
 
 

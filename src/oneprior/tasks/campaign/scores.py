@@ -61,7 +61,8 @@ class Score(Protocol):
     """Scores one event; must be picklable."""
 
     def __call__(self, event: Event) -> Any:
-        """The score of an event in the user's units, (channels, *space), or of a molecule's SMILES.
+        """The score of an event in the user's units, (channels, *space), of a molecule's SMILES, or of the notes of
+        each voice of music.
 
         Of several objectives it is a sequence of numbers in their order, or a mapping by their names.
         """
@@ -70,7 +71,7 @@ class Score(Protocol):
 
 @dataclass(frozen=True)
 class FunctionScore:
-    """module:function of one event: a NumPy array in the user's units, or the SMILES of a molecule.
+    """module:function of one event: a NumPy array in the user's units, the SMILES of a molecule, or the notes of music.
 
     Args:
         word: its name.

@@ -76,7 +76,7 @@ def _cell(contender: str, seed: int, options: Options) -> None:
         retrain_every=0 if k is None else EVERY,
         rank_k=1e-3 if k is None else k,
         share=0.1,
-        first_share=0.1 if options.quick else 1.0,
+        first_share=0.1,
         unlikely=None,  # a chain of thirty carbons is unlikely, and what the score asks for
         seconds=20,
         seed=seed,

@@ -30,7 +30,7 @@ LETTERS, LENGTH, MOTIFS, LONG = 20, 32, 4, 4
 """Letters, length of a sequence, motifs, and the length of each."""
 BANNED = 0.2
 """Share of the pairs of letters that may not be neighbours."""
-INITIAL, BUDGET, BATCH, SEEDS = 500, 500, 10, 5
+INITIAL, BUDGET, BATCH, SEEDS = 500, 300, 10, 5
 RADII, CENTRES, MUTATED, PARENTS = (2, 4, 8), 5, 1.5, 50
 CONTENDERS = ("exact", "local", "genetic", "random")
 
@@ -152,7 +152,7 @@ def _searched(task: Ehrlich, exact: bool) -> Proposing:
         centres = x[order[:CENTRES]].astype(float)
         known, made, gaps = Exclude(x[order[:200]].astype(float)), [], []
         while len(made) < BATCH:
-            ball = Ball(centres[:1] if len(made) % 2 else centres, RADII[len(made) % len(RADII)])
+            ball = Ball(centres[len(made) % CENTRES], RADII[len(made) % len(RADII)])
             new = [Exclude(np.stack(made), 1)] if made else []
             best = search.best([*banned, ball, known, *new], centres)
             if best.point is None:

@@ -157,6 +157,20 @@ class AtLeast(Constraint):
         return [[]]  # its trees are part of the problem, not a row of codes
 
 
+@dataclass(frozen=True, eq=False)
+class Held(Constraint):
+    """Rows that must all hold, such as one alternative of another constraint.
+
+    Args:
+        rows: linear constraints.
+    """
+
+    rows: Sequence[Row]
+
+    def alternatives(self, space: Space) -> list[list[Row]]:
+        return [list(self.rows)]
+
+
 def fixed(space: Space, point: np.ndarray, columns: Sequence[int]) -> list[Constraint]:
     """The codes of a point at some columns, kept.
 

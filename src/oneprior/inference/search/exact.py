@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 
 from oneprior.core import InputError, ShapeError
 from oneprior.inference.search.atoms import Atoms, merge
-from oneprior.inference.search.constraints import AtLeast, Constraint, Exclude, column_number
+from oneprior.inference.search.constraints import AtLeast, Constraint, Exclude, Held, column_number
 from oneprior.inference.search.ensembles import read_forest
 from oneprior.inference.search.forest import Forest
 from oneprior.inference.search.local import Climb, climb
@@ -32,6 +32,10 @@ from oneprior.inference.search.program import Program, Solved
 from oneprior.inference.search.space import Categorical, Space
 
 _TOLERANCE = 1e-6
+_ALTERNATIVES = 32
+"""Of an "or", at most, that are solved one by one."""
+_WORST = ("infeasible", "optimal", "time limit")
+"""Of what is known where no point was found, from the most to the least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +158,9 @@ class Search:
     def best(self, constraints: Sequence[Constraint] = (), starts: np.ndarray | None = None) -> Best:
         """The point of the highest value.
 
+        An "or", such as several balls, is solved as one program for each of its alternatives, which are small: one of
+        them all takes several times as long.
+
         Args:
             constraints: all of them hold.
             starts: points to begin with, (n, columns), such as the best of the data.
@@ -161,6 +168,38 @@ class Search:
         Raises:
             InputError: for a program too large to hold.
         """
+        parts = self._alternatives(constraints)
+        if len(parts) == 1:
+            return self._best(parts[0], starts, self.effort.seconds)
+        start, found = time.perf_counter(), []
+        for k, part in enumerate(parts):
+            left = self.effort.seconds - (time.perf_counter() - start)
+            found.append(self._best(part, starts, left / (len(parts) - k)))
+        best = max(found, key=lambda one: one.value)
+        bound = max(one.bound for one in found)
+        return replace(
+            best,
+            bound=bound,
+            status=max((one.status for one in found), key=_WORST.index)
+            if best.point is None
+            else self._status(best.value, bound),
+            seconds=time.perf_counter() - start,
+            nodes=sum(one.nodes for one in found),
+        )
+
+    def _alternatives(self, constraints: Sequence[Constraint]) -> list[list[Constraint]]:
+        """One list of constraints for each alternative of the only one that has some; else all as they are."""
+        if not self.effort.exact:
+            return [list(constraints)]
+        told = [(one, one.alternatives(self.space)) for one in constraints]
+        choices = [(one, rows) for one, rows in told if 1 < len(rows) <= _ALTERNATIVES]
+        if len(choices) != 1 or any(len(rows) > _ALTERNATIVES for _, rows in told):
+            return [list(constraints)]
+        chosen, alternatives = choices[0]
+        others = [one for one in constraints if one is not chosen]
+        return [[*others, Held(rows)] for rows in alternatives]
+
+    def _best(self, constraints: Sequence[Constraint], starts: np.ndarray | None, seconds: float) -> Best:
         start, effort = time.perf_counter(), self.effort
         atoms = self._atoms(constraints)
         program = Program(atoms, self.goal, self.bonus) if effort.exact else None
@@ -170,7 +209,7 @@ class Search:
         first = local[0] if len(local) else None
         solved = Solved(first, {}, self._bound(atoms), "time limit", 0, 0.0)
         if program is not None:
-            left = max(1.0, effort.seconds - (time.perf_counter() - start))
+            left = max(1.0, seconds - (time.perf_counter() - start))
             solved = program.solve(seconds=left, gap=effort.gap, first=first, seed=effort.seed, threads=effort.threads)
         candidates = [(first, {})] if first is not None else []
         if solved.atoms is not None:
@@ -179,21 +218,25 @@ class Search:
         if not points:
             seconds = time.perf_counter() - start
             status = solved.status if solved.status == "infeasible" else "time limit"
-            return Best(None, -np.inf, np.nan, solved.bound, status, seconds, (), solved.nodes)
+            bound = -np.inf if status == "infeasible" else solved.bound
+            return Best(None, -np.inf, np.nan, bound, status, seconds, (), solved.nodes)
         values, predictions = self.value(np.stack(points))
         k = int(values.argmax())
         value, bound = float(values[k]), max(solved.bound, float(values[k]))
-        optimal = bound - value <= 1.001 * max(_TOLERANCE, effort.gap) * max(1.0, abs(value))
         return Best(
             points[k],
             value,
             float(predictions[k]),
             bound,
-            "optimal" if optimal else "time limit",
+            self._status(value, bound),
             time.perf_counter() - start,
             _alike(atoms, points[k]),
             solved.nodes,
         )
+
+    def _status(self, value: float, bound: float) -> str:
+        close = 1.001 * max(_TOLERANCE, self.effort.gap) * max(1.0, abs(value))
+        return "optimal" if bound - value <= close else "time limit"
 
     def value(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is maximised, and the mean prediction, of points, (n,) each."""

@@ -106,10 +106,13 @@ class CodeSpace(Latents):
             likely = log_prob >= least
             over = not likely and passed < _PASSED_OVER
             if over or best.point.tobytes() in seen:
-                constraints.append(Exclude(best.point))
+                higher = None
                 if over:
                     floors = floors if passed else self._floors(known.data)
-                    passed, floor = passed + 1, [one] if (one := next(floors, None)) else floor
+                    passed, higher = passed + 1, next(floors, None)
+                    floor = floor if higher is None else [higher]
+                on_the_highest = over and higher is None  # where a neighbour is as unlikely
+                constraints.append(Exclude(best.point, away if on_the_highest else 1))
                 continue
             event = self.decode(best.point[None])
             own = identities(self.run, event)[0]

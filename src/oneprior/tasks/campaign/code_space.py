@@ -26,7 +26,7 @@ from oneprior.tasks.campaign.settings import Settings
 from oneprior.training import Run
 
 _ROWS = 256
-_PASSED_OVER = 20
+_PASSED_OVER = 12
 """Grids in a round that may be passed over as unlikely before one is taken all the same."""
 _FLOORS = (0.001, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
 """Shares of the data below whose likelihood, place by place, the program does not look after each unlikely grid."""

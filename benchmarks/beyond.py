@@ -5,14 +5,15 @@ events and scores, is given `BUDGET` evaluations in rounds of `BATCH`, and is ju
 asks:
 
 - exact: the ensemble's optimum, proven (Jung, Schwedhelm, Schillings, Keuper 2023), with weighted retraining;
-- local: the same, by the local search alone;
+- real: the same, pulled towards codes that are common at their places, and held to the likelier nine tenths;
+- local: as exact, by the local search alone;
 - even: exact, retrained without weights (k = infinity); alone: exact, never retrained;
 - genetic: children of the best by crossing and mutation of their codes;
 - random: draws of the token prior;
 - bayes: a trust region with a Gaussian process (TuRBO) in the latents of a vae, retrained alike.
 
 Beside it, Frechet distances to the group that no one has seen. Cells are kept (`benchmarks.kept`); `--only garments`,
-`--only garments:exact`, `--only table`.
+`--only garments:exact`, `--only table`, `--only pictures`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks import kept
 from benchmarks.beyond_sets import NAMES, fit_of, predicted, predictor, task
@@ -35,7 +37,7 @@ from oneprior.tasks.campaign.code_space import CodeSpace
 from oneprior.tasks.campaign.latents import Known, Proposal, Proposals
 from oneprior.tasks.campaign.presented import identities
 from oneprior.tasks.campaign.settings import Settings, Trees
-from oneprior.tasks.campaign.shift import shifts
+from oneprior.tasks.campaign.shift import Shift, shifts
 from oneprior.training import load
 
 BUDGET, BATCH, SEEDS, INITIAL = 60, 5, 5, 2000
@@ -43,7 +45,8 @@ SHOWN = 6000
 """Events that a campaign begins with and trains on, at most; `INITIAL` of them are scored."""
 TOP = 20
 """Candidates of the best group: the best of the budget by the score that the campaign has."""
-CONTENDERS = ("exact", "local", "even", "alone", "genetic", "random", "bayes")
+CONTENDERS = ("exact", "real", "local", "even", "alone", "genetic", "random", "bayes")
+DATA = "the data"
 _PARENTS, _MUTATED = 50, 2.0
 _GROUP = 4000
 """Events of the group that is sought to which distances are taken, at most about."""
@@ -93,12 +96,16 @@ def run(options: Options) -> None:
     name, _, which = options.only.partition(":")
     seeds = range(1 if options.quick else SEEDS)
     for seed in seeds:
-        for one in NAMES if name != "table" else ():
+        for one in NAMES if name not in ("table", "pictures") else ():
             for contender in CONTENDERS:
                 if name in ("", one) and which in ("", contender):
                     _cell(one, contender, seed, options)
     if name in ("", "table"):
         gather(options)
+    if name in ("", "pictures"):
+        from benchmarks.beyond_pictures import draw
+
+        draw(options)
 
 
 def settings(contender: str, seed: int, quick: bool) -> Settings:
@@ -110,6 +117,8 @@ def settings(contender: str, seed: int, quick: bool) -> Settings:
         exact=contender != "local",
         retrain_every=0 if contender in ("alone", "random") else 15,
         rank_k=float("inf") if contender == "even" else 1e-3,
+        realism=0.002 if contender == "real" else 0.0,
+        unlikely=0.1 if contender == "real" else 0.001,
         share=0.02 if quick else 0.25,
         first_share=0.02 if quick else 0.25,
         seconds=30,
@@ -139,10 +148,7 @@ def _cell(name: str, contender: str, seed: int, options: Options) -> None:
     x = torch.from_numpy(np.stack([entry.event for entry in made if entry.event is not None]))
     scores, judged = np.array([entry.score for entry in made], dtype=np.float64), predicted(judge, x)
     best = np.argsort(-scores, kind="stable")[: min(TOP, len(scores))]
-    features = function_features(judge.features, told.high[:64], "the judge's features")
-    (near,) = shifts(
-        told.high[:: -(-len(told.high) // _GROUP)], [("best", x[torch.from_numpy(best.copy())])], features
-    ) or (None,)
+    near = _near(name, x[torch.from_numpy(best.copy())], options)
     rounds = campaign.ledger.rounds()
     cell = {
         "task": name,
@@ -165,6 +171,39 @@ def _cell(name: str, contender: str, seed: int, options: Options) -> None:
     )
 
 
+def _near(name: str, x: Tensor, options: Options) -> Shift | None:
+    """How far some events are from the group that no one has seen, in the judge's features."""
+    told, judge = task(name, options), predictor(name, 1, options)
+    features = function_features(judge.features, told.high[:64], "the judge's features")
+    found = shifts(told.high[:: -(-len(told.high) // _GROUP)], [("best", x)], features)
+    return found[0] if found else None
+
+
+def _of_the_data(name: str, options: Options) -> list[dict[str, Any]]:
+    """The best of what each seed knows before its first round, as a contender that looks for nothing."""
+    told, score, judge = task(name, options), predictor(name, 0, options), predictor(name, 1, options)
+    cells = []
+    for seed in range(SEEDS):
+        rows = np.random.default_rng(seed).permutation(min(SHOWN, len(told.low)))[:INITIAL]
+        x = told.low[torch.from_numpy(rows)]
+        scores = predicted(score, x)
+        best = x[torch.from_numpy(np.argsort(-scores, kind="stable")[:TOP].copy())]
+        near, judged = _near(name, best, options), predicted(judge, best)
+        cells.append(
+            {
+                "task": name,
+                "contender": DATA,
+                "scores": [float(scores.max())],
+                "judged of the best": float(judged.mean()),
+                "beyond": float((judged > told.threshold).mean()),
+                "frechet": None if near is None else near.frechet,
+                "gaps": [],
+                "cpu": 0.0,
+            }
+        )
+    return cells
+
+
 def _latents(contender: str, campaign: Campaign) -> Any:
     """What proposes; made anew after each training."""
     kinds = {"genetic": GeneticCodes, "random": RandomCodes}
@@ -176,7 +215,9 @@ def gather(options: Options) -> None:
     """One record of all cells."""
     cells = list(kept.every("beyond", options))
     figures: dict[str, Figure] = {}
-    for name in NAMES:
+    there = [name for name in NAMES if any(cell["task"] == name for cell in cells)]
+    data = [cell for name in there for cell in _of_the_data(name, options)]
+    for name in there:
         own = {(c["contender"], c["seed"]): c for c in cells if c["task"] == name}
         for rival in CONTENDERS[1:]:
             pairs = [(own["exact", s], own[rival, s]) for s in range(SEEDS) if {("exact", s), (rival, s)} <= set(own)]
@@ -191,9 +232,10 @@ def gather(options: Options) -> None:
         "beyond",
         figures,
         options,
-        table=[_row(own) for own in _groups(cells)],
+        table=[_row(own) for own in _groups([*cells, *data])],
         claim="Events beyond the training range by exact search over codes, judged by a predictor it never saw.",
-        fits={f"{name}, half {half}": fit_of(name, half, options) for name in NAMES for half in (0, 1)},
+        fits={f"{name}, half {half}": fit_of(name, half, options) for name in there for half in (0, 1)},
+        thresholds={name: task(name, options).threshold for name in there},
         n={"evaluations": BUDGET, "best": TOP},
         seeds=list(range(SEEDS)),
         measured=kept.origins(cells),
@@ -213,7 +255,9 @@ def _groups(cells: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in cells:
         found.setdefault((cell["task"], cell["contender"]), []).append(cell)
-    return [found[key] for key in sorted(found, key=lambda key: (NAMES.index(key[0]), CONTENDERS.index(key[1])))]
+    return [
+        found[key] for key in sorted(found, key=lambda key: (NAMES.index(key[0]), (DATA, *CONTENDERS).index(key[1])))
+    ]
 
 
 def _row(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -221,11 +265,16 @@ def _row(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
         values = [cell[key] for cell in cells if cell[key] is not None]
         return float(np.mean(values)) if values else None
 
+    def error(key: str) -> float | None:
+        values = [cell[key] for cell in cells]
+        return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+
     return {
         "task": cells[0]["task"],
         "contender": cells[0]["contender"],
         "seeds": len(cells),
         "judged": mean("judged of the best"),
+        "error": error("judged of the best"),
         "best score": float(np.mean([max(cell["scores"]) for cell in cells])),
         "beyond the threshold": mean("beyond"),
         "Frechet": mean("frechet"),

@@ -21,6 +21,7 @@ from oneprior.tasks.campaign.ledger import Ledger
 COLUMNS = 8
 LINES = {
     "exact": "exact search",
+    "real": "exact,\nlikelier codes",
     "genetic": "genetic search",
     "bayes": "vae and\nGaussian process",
     "random": "random codes",

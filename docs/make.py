@@ -23,7 +23,7 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 import measured  # noqa: E402 (the tables of what benchmarks have measured, beside this file)
 
-WITH_TABLES = ("restore.md", "domains.md")
+WITH_TABLES = ("restore.md", "domains.md", "optimise.md")
 PAGES = (
     "train.md",
     "sample.md",

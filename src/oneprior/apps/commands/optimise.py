@@ -153,7 +153,8 @@ class Optimise(Command):
         for flag, path in _KEPT.items():
             new, old = _at(asked, path), _at(kept, path)
             if new not in (_at(plain, path), old):
-                raise Mistake(f"{flag} {new}: the campaign in {self.out} began with {old}, and stays so")
+                told = ("others", "its own") if path == "rules" else (new, "none" if old is None else old)
+                raise Mistake(f"{flag} {told[0]}: the campaign in {self.out} began with {told[1]}, and stays so")
 
     def _objectives(self) -> Objectives:
         from oneprior.tasks.campaign.objectives import Objective, Objectives

@@ -21,7 +21,7 @@ from oneprior.tasks.campaign.ledger import Ledger
 COLUMNS = 8
 LINES = {
     "exact": "exact search",
-    "real": "exact,\nlikelier codes",
+    "near": "exact, within\n8 codes",
     "genetic": "genetic search",
     "bayes": "vae and\nGaussian process",
     "random": "random codes",

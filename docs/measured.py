@@ -236,7 +236,7 @@ def _short(value: Any) -> str:
 _CONTENDERS = {
     "the data": "the best of the data",
     "exact": "exact search, weighted retraining",
-    "real": "the same, towards likelier codes",
+    "near": "the same, within 8 codes of the three best",
     "local": "local search, weighted retraining",
     "even": "exact search, retrained without weights",
     "alone": "exact search, never retrained",

@@ -6,9 +6,9 @@
     search = Search(model, space)          # read once, asked often
     itertools.islice(search.ranked(), 10)  # the ten best
 
-A vectorised local search (`local`) finds a good point, the mixed-integer program (`program`) begins there, and ends
-with the best one or, when its time is over, with a bound that tells how far from it one can be. The value is always
-that of the ensemble itself at the point.
+A small space is looked through (`listing`). Else a vectorised local search (`local`) finds a good point, the
+mixed-integer program (`program`) begins there, and ends with the best one or, when its time is over, with a bound that
+tells how far from it one can be. The value is always that of the ensemble itself at the point.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from oneprior.inference.search.atoms import Atoms, merge
 from oneprior.inference.search.constraints import AtLeast, Constraint, Exclude, Held, column_number
 from oneprior.inference.search.ensembles import read_forest
 from oneprior.inference.search.forest import Forest
+from oneprior.inference.search.listing import best_listed, can_list
 from oneprior.inference.search.local import Climb, climb
 from oneprior.inference.search.objective import Bonus, Goal, acquisition
 from oneprior.inference.search.program import Program, Solved
@@ -80,6 +81,7 @@ class Effort:
         exact: whether to prove; without, the bound is that of the trees one by one.
         seed: of all that is drawn.
         threads: of HiGHS.
+        listed: grids that are looked through one by one where there are no more, in place of a program; 0 for never.
     """
 
     seconds: float = 60.0
@@ -88,6 +90,7 @@ class Effort:
     exact: bool = True
     seed: int = 0
     threads: int = 1
+    listed: int = 1 << 21
 
 
 def maximise(
@@ -202,6 +205,11 @@ class Search:
     def _best(self, constraints: Sequence[Constraint], starts: np.ndarray | None, seconds: float) -> Best:
         start, effort = time.perf_counter(), self.effort
         atoms = self._atoms(constraints)
+        if effort.exact and can_list(atoms, self.bonus, effort.listed):
+            grid, value = best_listed(atoms, self.goal, self.bonus)
+            return self._known(
+                atoms, [] if grid is None else [(grid, {})], Solved(grid, {}, value, "infeasible", 0, 0.0), start
+            )
         program = Program(atoms, self.goal, self.bonus) if effort.exact else None
         begin = np.empty((0, len(self.space))) if starts is None else self.space.checked(starts)
         rng = np.random.default_rng(effort.seed)
@@ -214,6 +222,12 @@ class Search:
         candidates = [(first, {})] if first is not None else []
         if solved.atoms is not None:
             candidates.append((solved.atoms, solved.numbers))
+        return self._known(atoms, candidates, solved, start)
+
+    def _known(
+        self, atoms: Atoms, candidates: Sequence[tuple[np.ndarray, dict[int, float]]], solved: Solved, start: float
+    ) -> Best:
+        """The best of what was found, as the ensemble itself values it, and what is proven of it."""
         points = [self._point(atoms, *one) for one in candidates]
         if not points:
             seconds = time.perf_counter() - start

@@ -248,7 +248,8 @@ def _gain(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], rival: str) ->
     gains = np.array([a["judged of the best"] - b["judged of the best"] for a, b in pairs])
     error = gains.std(ddof=1) / len(gains) ** 0.5
     note = f"judged property over {rival}: {gains.mean():.4g} ± {error:.2g}; in standard errors"
-    return Figure(float(gains.mean() / max(error, 1e-12)), None, (">=", -2.0 if rival == "local" else 2.0), note)
+    target = {"near": None, "local": (">=", -2.0)}.get(rival, (">=", 2.0))  # near is ours, too
+    return Figure(float(gains.mean() / max(error, 1e-12)), None, target, note)
 
 
 def _groups(cells: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -89,30 +89,26 @@ class CodeSpace(Latents):
         away = settings.apart or max(1, self.numbers // 16)
         found: list[Proposal] = []
         refused: list[tuple[np.ndarray, str]] = []
-        space, passed, repeated, taken = self._seen(settings), 0, 0, set(known.taken)
-        floors: Iterator[Constraint] = iter(())
-        floor: list[Constraint] = []
+        space, repeated, taken = self._seen(settings), 0, set(known.taken)
+        ground = _Ground(self._floors(known.data))
         surrogate = self._surrogate(known, space, settings, number)
         search = Search(surrogate.models, space, goal=known.goal, bonus=bonus, effort=effort)
         rules = self._rules(known, space, settings, [])
         while len(found) < count and max(len(refused), repeated) < _REFUSED:
-            best = search.best([*constraints, *rules, *floor], starts[:8])
-            if best.point is None and not floor:
+            best = search.best([*constraints, *rules, *ground.floor], starts[:8])
+            if best.point is None and not ground.floor:
                 break
             if best.point is None:  # so likely nothing is that is allowed
-                floor, passed = [], _PASSED_OVER
+                ground.give_up()
                 continue
             log_prob = float(self.log_prob(best.point[None])[0])
             likely = log_prob >= least
-            over = not likely and passed < _PASSED_OVER
-            if over or best.point.tobytes() in seen:
-                higher = None
-                if over:
-                    floors = floors if passed else self._floors(known.data)
-                    passed, higher = passed + 1, next(floors, None)
-                    floor = floor if higher is None else [higher]
-                on_the_highest = over and higher is None  # where a neighbour is as unlikely
-                constraints.append(Exclude(best.point, away if on_the_highest else 1))
+            if not likely and ground.passed < _PASSED_OVER:
+                risen = ground.rise()  # on the highest, a neighbour is as unlikely
+                constraints.append(Exclude(best.point, 1 if risen else away))
+                continue
+            if best.point.tobytes() in seen:
+                constraints.append(Exclude(best.point))
                 continue
             event = self.decode(best.point[None])
             own = identities(self.run, event)[0]
@@ -132,7 +128,9 @@ class CodeSpace(Latents):
             searched = (best.prediction, best.bound, best.gap, best.status)
             found.append(Proposal(best.point, *searched, apart, log_prob, likely, best.seconds))
         told = {name: getattr(surrogate, name) for name in ("r2", "error", "trees", "points")}
-        return Proposals(found, {**told, "passed": passed, "repeated": repeated, "refused": len(refused)}, refused)
+        return Proposals(
+            found, {**told, "passed": ground.passed, "repeated": repeated, "refused": len(refused)}, refused
+        )
 
     def _rules(
         self, known: Known, space: Space, settings: Settings, refused: Sequence[tuple[np.ndarray, str]]
@@ -208,6 +206,28 @@ class CodeSpace(Latents):
             return -np.inf
         some = np.random.default_rng(settings.seed).permutation(len(data))[:_SAMPLE]
         return float(np.quantile(self.log_prob(data[some]), settings.unlikely))
+
+
+class _Ground:
+    """How likely grids must be, place by place, in a round: the more after each that was passed over as unlikely.
+
+    Args:
+        floors: from the lowest to the highest.
+    """
+
+    def __init__(self, floors: Iterator[Constraint]) -> None:
+        self._floors, self.floor, self.passed = floors, list[Constraint](), 0
+
+    def rise(self) -> bool:
+        """Pass a grid over; whether there is a higher floor."""
+        self.passed += 1
+        higher = next(self._floors, None)
+        self.floor = self.floor if higher is None else [higher]
+        return higher is not None
+
+    def give_up(self) -> None:
+        """Take grids however unlikely they are."""
+        self.floor, self.passed = [], _PASSED_OVER
 
 
 def log_shares(points: np.ndarray, codes: int) -> dict[int, np.ndarray]:

@@ -142,8 +142,8 @@ def _sheet(x: Tensor, units: AffineMap, geometry: Geometry, suffix: str, columns
         x = x[:, :, x.shape[2] // 2]
     if x.dim() == 3:
         own = {SELFIES: ("molecules", ".smi"), MIDI: ("music", ".mid")}.get(geometry.format)
-        what, suffix = own or ("signals", ".npz")
-        raise InputError(f"{what} cannot be written as pictures; write {suffix} or a folder")
+        what, remedy = own or ("signals", ".npz")
+        raise InputError(f"{what} cannot be written as pictures; write {remedy} or a folder")
     dtype, deep = geometry.dtype, suffix in (".tif", ".tiff")
     if x.shape[1] not in (1, 3):
         n, channels, *space = x.shape

@@ -53,9 +53,9 @@ if TYPE_CHECKING:
 
 
 _LEAST = 1e-6
+"""Probability below which a token's is not told apart from none."""
 _COLLAPSED = 0.02
 """Share of the codes, used alike, below which a codebook has collapsed."""
-"""Probability below which a token's is not told apart from none."""
 
 
 class VQVAE(Model):

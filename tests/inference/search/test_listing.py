@@ -88,3 +88,17 @@ def test_dense_ensembles_of_a_small_space_are_proven_where_a_program_takes_minut
     some = rng.integers(0, 32, (20_000, 4)).astype(float)
     kept = some[models[1].predict(some) >= 0.5]
     assert best.value >= models[0].predict(kept).max()
+
+
+def test_a_wide_space_of_which_trees_ask_for_little_is_listed_too():
+    space, rng = Space.grid(120, 16), np.random.default_rng(0)
+    x = rng.integers(0, 16, (500, 120)).astype(float)
+    model = lightgbm.LGBMRegressor(n_estimators=3, max_depth=2, min_child_samples=3, verbose=-1)
+    model.fit(x, (x[:, 0] == 3) * 2.0 + (x[:, 7] > 8), categorical_feature=list(range(120)))
+    listed, proven = (
+        Search(model, space, effort=Effort(listed=most)).best([Exclude(x[:5]), Allowed(7, [2, 3])])
+        for most in (1 << 21, 0)
+    )
+    assert listed.status == "optimal"
+    assert listed.value == pytest.approx(proven.value, abs=1e-5)
+    assert listed.point[7] in (2, 3)

@@ -43,18 +43,31 @@ def best_listed(atoms: Atoms, goal: Goal, bonus: Bonus) -> tuple[np.ndarray | No
     value = np.where(_allowed(atoms), value, -np.inf)
     place = np.unravel_index(int(value.argmax()), value.shape)
     best = float(value[place])
-    return (np.array(place, dtype=np.int64), best) if np.isfinite(best) else (None, best)
+    if not np.isfinite(best):
+        return None, best
+    found = np.zeros(len(atoms.columns), dtype=np.int64)
+    found[_free(atoms)] = place
+    return found, best
+
+
+def _free(atoms: Atoms) -> list[int]:
+    """The columns that have a choice, which are few where grids are; an array has an axis for each of them only."""
+    return [c for c, column in enumerate(atoms.columns) if len(column) > 1]
+
+
+def _shape(atoms: Atoms) -> list[int]:
+    return [len(atoms.columns[c]) for c in _free(atoms)]
 
 
 def _everywhere(boxes: Boxes, atoms: Atoms) -> np.ndarray:
-    """The predictions of a forest on all grids, (A_1, ..., A_columns)."""
+    """The predictions of a forest on all grids, an axis for each free column."""
     order = np.lexsort((boxes.path_column, boxes.path_leaf))
     leaf = boxes.path_leaf[order]
     begin = np.searchsorted(leaf, np.arange(len(boxes.value) + 1))
     asked: dict[tuple[int, ...], list[int]] = {}
     for k in range(len(boxes.value)):
         asked.setdefault(tuple(boxes.path_column[order[begin[k] : begin[k + 1]]].tolist()), []).append(k)
-    found = np.full([len(column) for column in atoms.columns], boxes.base)
+    found = np.full(_shape(atoms), boxes.base)
     for columns, leaves in asked.items():
         letters = string.ascii_lowercase[: len(columns)]
         sides = [
@@ -69,13 +82,13 @@ def _everywhere(boxes: Boxes, atoms: Atoms) -> np.ndarray:
 
 def _along(table: np.ndarray, columns: tuple[int, ...], atoms: Atoms) -> np.ndarray:
     """A table over some columns, in their order, that is repeated along all others."""
-    shape = [len(column) if c in columns else 1 for c, column in enumerate(atoms.columns)]
+    shape = [len(atoms.columns[c]) if c in columns else 1 for c in _free(atoms)]
     return np.asarray(table).reshape(shape)
 
 
 def _allowed(atoms: Atoms) -> np.ndarray:
     """Which grids keep all constraints."""
-    found = np.ones([len(column) for column in atoms.columns], dtype=bool)
+    found = np.ones(_shape(atoms), dtype=bool)
     for alternatives in atoms.rows:
         if all(alternatives):  # one without rows always holds
             either = np.zeros_like(found)
@@ -91,7 +104,7 @@ def _allowed(atoms: Atoms) -> np.ndarray:
 
 
 def _holds(row: AtomRow, atoms: Atoms) -> np.ndarray:
-    total = np.zeros([1] * len(atoms.columns))
+    total = np.zeros([1] * len(_free(atoms)))
     for c, weight in row.weights.items():
         total = total + _along(weight, (c,), atoms)
     return (total >= row.low - _SLACK) & (total <= row.high + _SLACK)

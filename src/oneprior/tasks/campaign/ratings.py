@@ -79,8 +79,8 @@ def tell_round(campaign: Campaign, folder: Path) -> int:
     Raises:
         InputError: for a sheet that is gone or cannot be read.
     """
-    asked = [*campaign.open(), *campaign.told()]
-    known = {_name(entry): entry for entry in asked if entry.origin == "asked" and entry.round == campaign.rounds}
+    last = campaign.rounds
+    known = {_name(entry): entry for entry in campaign.ledger.entries(origin="asked") if entry.round == last}
     for number, name, texts in _lines(folder / SHEET, campaign.objectives.names):
         entry = known.get(Path(name).stem)
         scores = _scores(folder / SHEET, number, texts)
@@ -103,7 +103,6 @@ def _lines(path: Path, names: Sequence[str]) -> list[tuple[int, str, list[str]]]
             file.seek(0)
             semicolons = ";" in first and "," not in first  # as where a comma parts the decimals
             lines = list(csv.reader(file, delimiter=";" if semicolons else ","))
-            lines = [[word.replace(",", ".") for word in line] for line in lines] if semicolons else lines
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as a sheet of scores: {error}") from error
     head = [word.strip().lower() for word in lines[0]] if lines else []
@@ -115,7 +114,8 @@ def _lines(path: Path, names: Sequence[str]) -> list[tuple[int, str, list[str]]]
     short = next((k for k, line in enumerate(lines, 1) if line and len(line) < needed), None)
     if short is not None:
         raise InputError(f"{path}, line {short}: got {len(lines[short - 1])} columns, needed {needed}")
-    return [(k, line[name].strip(), [line[c].strip() for c in scores]) for k, line in enumerate(lines[1:], 2) if line]
+    found = [(k, line[name].strip(), [line[c].strip() for c in scores]) for k, line in enumerate(lines[1:], 2) if line]
+    return [(k, own, [text.replace(",", ".") for text in texts]) for k, own, texts in found] if semicolons else found
 
 
 def _scores(path: Path, number: int, texts: Sequence[str]) -> list[float] | None:

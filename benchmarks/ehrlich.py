@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,18 +98,13 @@ class Ehrlich:
 
 def run(options: Options) -> None:
     """What has not been measured yet, then gather."""
-    for seed in range(1 if options.quick else SEEDS):
-        for contender in CONTENDERS:
-            if options.only in ("", contender):
-                _cell(contender, seed, options)
+    for contender, seed, path in kept.missing("ehrlich", CONTENDERS, SEEDS, options):
+        _cell(contender, seed, path, options)
     if options.only in ("", "table"):
         gather(options)
 
 
-def _cell(contender: str, seed: int, options: Options) -> None:
-    path = kept.folder("ehrlich", options) / f"{contender}-{seed}.json"
-    if path.exists():
-        return
+def _cell(contender: str, seed: int, path: Path, options: Options) -> None:
     task, rng = Ehrlich.draw(seed), np.random.default_rng([seed, 2])
     budget = 20 if options.quick else BUDGET
     x = task.sample(INITIAL, rng)

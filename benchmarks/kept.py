@@ -27,6 +27,16 @@ def folder(benchmark: str, options: Options) -> Path:
     return (options.runs / "quick" if options.quick else options.results) / "cells" / benchmark
 
 
+def missing(benchmark: str, contenders: Iterable[str], seeds: int, options: Options) -> Iterator[tuple[str, int, Path]]:
+    """Contender, seed and file of each cell that is asked for (`--only CONTENDER`) and has not been measured yet, all
+    contenders of a seed before the next seed."""
+    for seed in range(1 if options.quick else seeds):
+        for contender in contenders:
+            path = folder(benchmark, options) / f"{contender}-{seed}.json"
+            if options.only in ("", contender) and not path.exists():
+                yield contender, seed, path
+
+
 def keep(path: Path, cell: Mapping[str, Any]) -> None:
     """Write a cell, with how it came about."""
     origin = {**_COMMIT, "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), **_hardware()}

@@ -13,6 +13,7 @@ Needs RDKit. Cells are kept (`benchmarks.kept`); `--only weighted`, `--only tabl
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,18 +56,13 @@ def penalised_logp(smiles: str) -> float:
 
 def run(options: Options) -> None:
     """What has not been measured yet, then gather."""
-    for seed in range(1 if options.quick else SEEDS):
-        for contender in CONTENDERS:
-            if options.only in ("", contender):
-                _cell(contender, seed, options)
+    for contender, seed, path in kept.missing("molecules", CONTENDERS, SEEDS, options):
+        _cell(contender, seed, path, options)
     if options.only in ("", "table"):
         gather(options)
 
 
-def _cell(contender: str, seed: int, options: Options) -> None:
-    path = kept.folder("molecules", options) / f"{contender}-{seed}.json"
-    if path.exists():
-        return
+def _cell(contender: str, seed: int, path: Path, options: Options) -> None:
     run, data = load(trained("zinc-codes", options)), open_dataset(zinc(options), skip_bad=True)
     k = CONTENDERS[contender]
     settings = Settings(

@@ -168,27 +168,33 @@ class Optimise(Command):
 
     def _carried_out(self, objectives: Objectives) -> Outcome:
         from oneprior.tasks.campaign.campaign import Campaign
-        from oneprior.tasks.campaign.ratings import data_scores
         from oneprior.training import load
 
         start = time.perf_counter()
         run = load(self.run, device=self.common.torch_device())
         data = self._data(run)
-        if self.resume:
-            campaign = Campaign.resume(self.out, data)
-            self._unchanged(campaign.settings)
-            score = None if self._by_person else self._score(run, len(campaign.objectives.each))
-        else:
-            score = None if self._by_person else self._score(run, len(objectives.each))
-            known = None if self.scores is None else data_scores(self.scores, data, objectives.names)
-            campaign = Campaign.begin(self.out, run, data, self._settings(objectives))
-            if known is not None:
-                campaign.score_data(*known)
+        resumed = Campaign.resume(self.out, data) if self.resume else None
+        if resumed is not None:
+            self._unchanged(resumed.settings)
+            objectives = resumed.objectives
+        score = None if self._by_person else self._score(run, len(objectives.each))
+        campaign = resumed or self._begun(run, data, objectives)
         if score is not None:
             said = self._by_score(campaign, score)
         else:
             said = self._by_hand(campaign) if self.by_hand else self._by_page(campaign)
         return self._shown(campaign, said, start)
+
+    def _begun(self, run: Run, data: Dataset, objectives: Objectives) -> Campaign:
+        """A new campaign, which knows the scores of the sheet."""
+        from oneprior.tasks.campaign.campaign import Campaign
+        from oneprior.tasks.campaign.ratings import data_scores
+
+        known = None if self.scores is None else data_scores(self.scores, data, objectives.names)
+        campaign = Campaign.begin(self.out, run, data, self._settings(objectives))
+        if known is not None:
+            campaign.score_data(*known)
+        return campaign
 
     @property
     def _by_person(self) -> bool:

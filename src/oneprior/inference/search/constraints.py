@@ -158,17 +158,17 @@ class AtLeast(Constraint):
 
 
 @dataclass(frozen=True, eq=False)
-class Held(Constraint):
-    """Rows that must all hold, such as one alternative of another constraint.
+class Worked(Constraint):
+    """Another constraint whose rows are worked out already, or some of its alternatives.
 
     Args:
-        rows: linear constraints.
+        either: lists of rows, of one of which all must hold.
     """
 
-    rows: Sequence[Row]
+    either: list[list[Row]]
 
     def alternatives(self, space: Space) -> list[list[Row]]:
-        return [list(self.rows)]
+        return self.either
 
 
 def fixed(space: Space, point: np.ndarray, columns: Sequence[int]) -> list[Constraint]:

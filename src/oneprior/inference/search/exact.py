@@ -23,7 +23,7 @@ import numpy as np
 
 from oneprior.core import InputError, ShapeError
 from oneprior.inference.search.atoms import Atoms, merge
-from oneprior.inference.search.constraints import AtLeast, Constraint, Exclude, Held, column_number
+from oneprior.inference.search.constraints import AtLeast, Constraint, Exclude, Worked, column_number
 from oneprior.inference.search.ensembles import read_forest
 from oneprior.inference.search.forest import Forest
 from oneprior.inference.search.listing import best_listed, can_list
@@ -194,13 +194,13 @@ class Search:
         """One list of constraints for each alternative of the only one that has some; else all as they are."""
         if not self.effort.exact:
             return [list(constraints)]
-        told = [(one, one.alternatives(self.space)) for one in constraints]
-        choices = [(one, rows) for one, rows in told if 1 < len(rows) <= _ALTERNATIVES]
-        if len(choices) != 1 or any(len(rows) > _ALTERNATIVES for _, rows in told):
-            return [list(constraints)]
-        chosen, alternatives = choices[0]
-        others = [one for one in constraints if one is not chosen]
-        return [[*others, Held(rows)] for rows in alternatives]
+        plain: list[Constraint] = [one for one in constraints if isinstance(one, AtLeast)]
+        worked = [Worked(one.alternatives(self.space)) for one in constraints if not isinstance(one, AtLeast)]
+        choices = [one for one in worked if len(one.either) > 1]
+        if len(choices) != 1 or len(choices[0].either) > _ALTERNATIVES:
+            return [[*plain, *worked]]
+        others = [*plain, *(one for one in worked if one is not choices[0])]
+        return [[*others, Worked([rows])] for rows in choices[0].either]
 
     def _best(self, constraints: Sequence[Constraint], starts: np.ndarray | None, seconds: float) -> Best:
         start, effort = time.perf_counter(), self.effort

@@ -65,11 +65,8 @@ def measured() -> str:
     return "\n".join(lines)
 
 
-def heads() -> str:
-    """PSNR of whole heads in 3-D, from the committed benchmark."""
-    if not (RESULTS / "volumes.json").exists():
-        return "Not measured yet: `python -m benchmarks volumes`."
-    found = _record("volumes")
+def heads(found: dict[str, Any]) -> str:
+    """PSNR of whole heads in 3-D."""
     lines = ["| | volumes | thick slices: mean | one draw | lost slab: mean | one draw |", "|---|---|---|---|---|---|"]
     cells = {(row["prior"], row["aim"], row["task"]): row for row in found["table"]}
     for prior, aim in dict.fromkeys((row["prior"], row["aim"]) for row in found["table"]):
@@ -130,10 +127,10 @@ _CLOSED = {
 """A further line below a prior's, of another column."""
 
 
-def of_domains(table: Callable[..., str], *asked: str) -> str:
-    """A table from the record of the domains; says so where there is none, or nothing of it was measured."""
-    found = (RESULTS / "domains.json").exists() and table(_record("domains"), *asked)
-    return found or "Not measured yet: `python -m benchmarks domains`."
+def of_record(name: str, table: Callable[..., str], *asked: str) -> str:
+    """A table from a committed benchmark; says so where there is none, or nothing of it was measured."""
+    found = (RESULTS / f"{name}.json").exists() and table(_record(name), *asked)
+    return found or f"Not measured yet: `python -m benchmarks {name}`."
 
 
 def domain(found: dict[str, Any], which: str, column: str) -> str:
@@ -246,11 +243,9 @@ _CONTENDERS = {
 }
 
 
-def beyond(which: str) -> str:
-    """What each contender has found beyond the range of the data, from the committed benchmark."""
-    if not (RESULTS / "beyond.json").exists():
-        return "Not measured yet: `python -m benchmarks beyond`."
-    rows = [row for row in _record("beyond")["table"] if row["task"] == which]
+def beyond(found: dict[str, Any], which: str) -> str:
+    """What each contender has found beyond the range of the data."""
+    rows = [row for row in found["table"] if row["task"] == which]
     head = "| | seeds | by the judge | its share above the cut | by the score | Frechet distance | CPU seconds |"
     lines = [head, "|---" * 7 + "|"]
     for row in rows:
@@ -261,12 +256,10 @@ def beyond(which: str) -> str:
     return "\n".join(lines)
 
 
-def proofs() -> str:
-    """How long proofs take on codes of films, and what the local search alone had found, from the benchmark."""
-    if not (RESULTS / "exact_search.json").exists():
-        return "Not measured yet: `python -m benchmarks exact_search`."
+def proofs(found: dict[str, Any]) -> str:
+    """How long proofs take on codes of films, and what the local search alone had found."""
     lines = ["| trees | depth | ensembles | proven | seconds, median | local search had it |", "|---" * 6 + "|"]
-    table = _record("exact_search")["table"]
+    table = found["table"]
     for trees, depth in dict.fromkeys((row["trees"], row["depth"]) for row in table):
         own = [row for row in table if (row["trees"], row["depth"]) == (trees, depth)]
         proven = sum(row["status"] == "optimal" for row in own)
@@ -276,13 +269,11 @@ def proofs() -> str:
     return "\n".join(lines)
 
 
-def molecules() -> str:
-    """Penalised logP, from the committed benchmark, beside what was published."""
-    if not (RESULTS / "molecules.json").exists():
-        return "Not measured yet: `python -m benchmarks molecules`."
+def molecules(found: dict[str, Any]) -> str:
+    """Penalised logP, beside what was published."""
     names = {"weighted": "weighted, k = 0.001", "even": "without weights", "alone": "never retrained"}
     lines = ["| | seeds | best | 10th | 50th |", "|---" * 5 + "|"]
-    for row in _record("molecules")["table"]:
+    for row in found["table"]:
         shown = " | ".join(f"{row[f'no. {place}']:.2f}" for place in (1, 10, 50))
         lines.append(f"| {names[row['contender']]} | {row['seeds']} | {shown} |")
     lines.append("| *JT-VAE, weighted (Tripp et al. 2020)* | 5 | 19.66 | 15.56 | 9.72 |")
@@ -291,19 +282,19 @@ def molecules() -> str:
 
 
 TABLES = {
-    "garments": partial(beyond, "garments"),
-    "proofs": proofs,
-    "penalised logP": molecules,
+    "garments": partial(of_record, "beyond", beyond, "garments"),
+    "proofs": partial(of_record, "exact_search", proofs),
+    "penalised logP": partial(of_record, "molecules", molecules),
     "measured": measured,
     "alarm": alarm,
-    "heads": heads,
-    "films": partial(of_domains, domain, "chest", "PSNR of mean"),
-    "slices": partial(of_domains, domain, "brain", "PSNR of mean"),
-    "films perceived": partial(of_domains, domain, "chest", "perceptual"),
-    "slices perceived": partial(of_domains, domain, "brain", "perceptual"),
-    "films held": partial(of_domains, domain, "chest", "deciles"),
-    "slices held": partial(of_domains, domain, "brain", "deciles"),
-    "ranks": partial(of_domains, ranks),
-    "brgm": partial(of_domains, brgm),
-    "scored": partial(of_domains, scored),
+    "heads": partial(of_record, "volumes", heads),
+    "films": partial(of_record, "domains", domain, "chest", "PSNR of mean"),
+    "slices": partial(of_record, "domains", domain, "brain", "PSNR of mean"),
+    "films perceived": partial(of_record, "domains", domain, "chest", "perceptual"),
+    "slices perceived": partial(of_record, "domains", domain, "brain", "perceptual"),
+    "films held": partial(of_record, "domains", domain, "chest", "deciles"),
+    "slices held": partial(of_record, "domains", domain, "brain", "deciles"),
+    "ranks": partial(of_record, "domains", ranks),
+    "brgm": partial(of_record, "domains", brgm),
+    "scored": partial(of_record, "domains", scored),
 }

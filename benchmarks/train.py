@@ -136,7 +136,12 @@ JOBS = {
     "ventricles-codes": Job("vqvae", 8, {"batch_size": 64}, data="ventricles-low"),
     "smile-codes": Job("vqvae", 8, {"batch_size": 32, "downsample": 8}, data="smile-low"),
     "smile-vae": Job("vae", 6, {"batch_size": 32}, data="smile-low"),
-    "zinc-codes": Job("vqvae", 15, {"batch_size": 128, "downsample": 2, "width": 64, "skip_bad": True}, data="zinc"),
+    "zinc-codes": Job(
+        "vqvae",
+        15,
+        {"batch_size": 32, "downsample": 2, "codes": 512, "latent": 32, "width": 64, "skip_bad": True},
+        data="zinc",
+    ),
     "music-codes": Job("vqvae", 15, {"batch_size": 64, "codes": 512, "width": 64}, data="chorales"),
     "ventricles-vae": Job("vae", 6, {"batch_size": 64}, data="ventricles-low"),
     **{f"{job.data}-{kind}": job for data in domain_sets.NAMES for kind, job in _of_a_domain(f"{data}-half").items()},

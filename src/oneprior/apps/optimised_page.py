@@ -175,7 +175,7 @@ def _rounds(campaign: Campaign, rounds: list[dict[str, Any]]) -> report.Table:
                 words_of(campaign, reached) if (reached := best_of(campaign, own)) else "–",
                 number(misprediction(campaign, own)),
                 f"{one['r2']:.2f}",
-                str(one["trees"]),
+                f"{one['trees']} on {one['splits']}" if "splits" in one else str(one["trees"]),
                 number(max((search["gap"] for search in searches), default=np.nan)),
                 f"{sum(search['seconds'] for search in searches):.1f}",
                 str(one["passed"]),

@@ -39,7 +39,8 @@ class Search:
         distance: weight of the codes that differ from the nearest known event: to explore.
         realism: weight of the codes' log-probability at their places: to stay near what the data are.
         unlikely: share of the data below whose probability a candidate is passed over; 0 to take all.
-        splits: what the trees see of a code: its number, or its vector in the codebook.
+        splits: what the trees see of a code: its number, its vector in the codebook, or the better of the two by
+            held-out scores.
         seconds: limit of each exact search.
     """
 
@@ -51,7 +52,7 @@ class Search:
     distance: float = 0.0
     realism: float = 0.0
     unlikely: float = 0.001
-    splits: Literal["codes", "codebook"] = "codes"
+    splits: Literal["better", "codes", "codebook"] = "better"
     seconds: float = 60.0
 
 

@@ -89,9 +89,10 @@ class CodeSpace(Latents):
         away = settings.apart or max(1, self.numbers // 16)
         found: list[Proposal] = []
         refused: list[tuple[np.ndarray, str]] = []
-        space, repeated, taken = self._seen(settings), 0, set(known.taken)
+        repeated, taken = 0, set(known.taken)
         ground = _Ground(self._floors(known.data))
-        surrogate = self._surrogate(known, space, settings, number)
+        splits, surrogate = self._surrogate(known, settings, number)
+        space = surrogate.space
         search = Search(surrogate.models, space, goal=known.goal, bonus=bonus, effort=effort)
         rules = self._rules(known, space, settings, [])
         while len(found) < count and max(len(refused), repeated) < _REFUSED:
@@ -128,9 +129,8 @@ class CodeSpace(Latents):
             searched = (best.prediction, best.bound, best.gap, best.status)
             found.append(Proposal(best.point, *searched, apart, log_prob, likely, best.seconds))
         told = {name: getattr(surrogate, name) for name in ("r2", "error", "trees", "points")}
-        return Proposals(
-            found, {**told, "passed": ground.passed, "repeated": repeated, "refused": len(refused)}, refused
-        )
+        told |= {"splits": splits, "passed": ground.passed, "repeated": repeated, "refused": len(refused)}
+        return Proposals(found, told, refused)
 
     def _rules(
         self, known: Known, space: Space, settings: Settings, refused: Sequence[tuple[np.ndarray, str]]
@@ -165,22 +165,30 @@ class CodeSpace(Latents):
         weights: dict[int | str, np.ndarray | float] = {int(c): (np.arange(codes) == point[c]) * 1.0 for c in there}
         return Linear(weights, high=float(matters.sum() - 1))
 
-    def _seen(self, settings: Settings) -> Space:
-        """The space as the trees see it: codes as they are, or as their vectors in the codebook."""
-        if settings.splits == "codes":
-            return self.space
+    def _seen(self, settings: Settings) -> dict[str, Space]:
+        """The space as trees may see it: codes as they are, or as their vectors in the codebook."""
+        seen = {"codes": self.space}
         vectors = self.run.model.codebook
-        if vectors is None:
+        if vectors is not None:
+            seen["codebook"] = Space.grid(self.numbers, self.law.vocabulary, vectors.detach().double().cpu().numpy())
+        if settings.splits == "better":
+            return seen
+        if settings.splits not in seen:
             raise IncompatiblePrior(f"a {self.run.family} has no vectors of its codes: split on the codes")
-        return Space.grid(self.numbers, self.law.vocabulary, vectors.detach().double().cpu().numpy())
+        return {settings.splits: seen[settings.splits]}
 
-    def _surrogate(self, known: Known, space: Space, settings: Settings, number: int) -> Surrogate:
-        """Fitted to the best, and to some of the others, drawn anew in every round."""
+    def _surrogate(self, known: Known, settings: Settings, number: int) -> tuple[str, Surrogate]:
+        """What its trees see, and the ensemble that predicts held-out scores best; fitted to the best events, and to
+        some of the others, drawn anew in every round."""
         order = np.argsort(-known.merit, kind="stable")
         rng = np.random.default_rng([settings.seed, number])
         used = np.concatenate([order[: settings.best], rng.permutation(order[settings.best :])[: settings.others]])
-        seed = settings.seed + number
-        return fit_surrogate(space, known.points[used], known.scores[used], settings.trees, seed=seed)
+        points, scores, seed = known.points[used], known.scores[used], settings.seed + number
+        fitted = {
+            splits: fit_surrogate(space, points, scores, settings.trees, seed=seed)
+            for splits, space in self._seen(settings).items()
+        }
+        return max(fitted.items(), key=lambda one: one[1].r2)
 
     def _bonus(self, known: Known, settings: Settings) -> Bonus:
         terms = {}

@@ -28,7 +28,8 @@ class Settings:
         unlikely: share of the data below whose log-probability, by the token prior, a candidate is passed over; None
             to take all.
         rules: what every candidate must keep: the content of a file of specifications.
-        splits: what the trees see of a code: "codes", its number, or "codebook", its vector.
+        splits: what the trees see of a code: "codes", its number; "codebook", its vector; or "better", whichever
+            predicts held-out scores better, found in every round.
         exact: whether searches are proven; else they are local, and their bounds those of the trees one by one.
         seconds: limit of time of one search.
         retrain_every: candidates told between two trainings of the prior; 0 for never.
@@ -50,7 +51,7 @@ class Settings:
     realism: float = 0.0
     unlikely: float | None = 0.001
     rules: Any = None
-    splits: str = "codes"
+    splits: str = "better"
     exact: bool = True
     seconds: float = 60.0
     retrain_every: int = 5
@@ -63,8 +64,8 @@ class Settings:
         for name in ("distance", "spread", "realism", "retrain_every", "rank_k", "share", "first_share"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if self.splits not in ("codes", "codebook"):
-            raise InputError(f"trees split on 'codes' or on the 'codebook', not on {self.splits!r}")
+        if self.splits not in ("better", "codes", "codebook"):
+            raise InputError(f"trees split on 'codes', on the 'codebook' or on the 'better', not on {self.splits!r}")
         if self.spread and self.trees.members < 2:
             raise InputError("one ensemble has no spread: give the trees several members")
 

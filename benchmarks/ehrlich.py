@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +110,10 @@ def _cell(contender: str, seed: int, path: Path, options: Options) -> None:
     budget = 20 if options.quick else BUDGET
     x = task.sample(INITIAL, rng)
     y = task(x)
-    propose = {"exact": _searched(task, True), "local": _searched(task, False), "genetic": _children, "random": _drawn}
+    propose = _PROPOSE[contender]
     start, gaps = time.process_time(), []
     for number in range(budget // BATCH):
-        made, gap = propose[contender](task, x, y, np.random.default_rng([seed, 3, number]))
+        made, gap = propose(task, x, y, np.random.default_rng([seed, 3, number]))
         x, y, gaps = np.concatenate([x, made]), np.concatenate([y, task(made)]), [*gaps, *gap]
     best = np.maximum.accumulate(y[INITIAL:])
     found = {
@@ -129,36 +130,28 @@ def _cell(contender: str, seed: int, path: Path, options: Options) -> None:
     print(f"{path.stem}: {found['best of the start']:.3f} -> {found['last']:.3f}, {found['cpu']:.0f} s", flush=True)
 
 
-Proposing = Callable[[Ehrlich, np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, list[float]]]
-
-
-def _searched(task: Ehrlich, exact: bool) -> Proposing:
+def _searched(
+    task: Ehrlich, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, exact: bool
+) -> tuple[np.ndarray, list[float]]:
     """The best of the ensemble in balls of several radii around the best; trees learn the logarithm of the product."""
     space, banned = Space.grid(LENGTH, LETTERS), task.constraints()
-    effort = Effort(seconds=20, exact=exact)
     least = 0.5 / LONG**MOTIFS
-
-    def propose(
-        task: Ehrlich, x: np.ndarray, y: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, list[float]]:
-        trees = Trees(most=400, depth=3, least=3)
-        surrogate = fit_surrogate(space, x.astype(float), np.log(np.maximum(y, least)), trees, int(rng.integers(1000)))
-        search = Search(surrogate.models, space, effort=effort)
-        order = np.argsort(-y, kind="stable")
-        centres = x[order[:CENTRES]].astype(float)
-        known, made, gaps = Exclude(x[order[:200]].astype(float)), [], []
-        while len(made) < BATCH:
-            ball = Ball(centres[len(made) % CENTRES], RADII[len(made) % len(RADII)])
-            new = [Exclude(np.stack(made), 1)] if made else []
-            best = search.best([*banned, ball, known, *new], centres)
-            if best.point is None:
-                break
-            made.append(best.point)
-            gaps.append(best.gap)
-        found = np.stack(made).astype(np.int64) if made else np.empty((0, LENGTH), np.int64)
-        return np.concatenate([found, task.sample(BATCH - len(found), rng)]), gaps
-
-    return propose
+    trees = Trees(most=400, depth=3, least=3)
+    surrogate = fit_surrogate(space, x.astype(float), np.log(np.maximum(y, least)), trees, int(rng.integers(1000)))
+    search = Search(surrogate.models, space, effort=Effort(seconds=20, exact=exact))
+    order = np.argsort(-y, kind="stable")
+    centres = x[order[:CENTRES]].astype(float)
+    known, made, gaps = Exclude(x[order[:200]].astype(float)), [], []
+    while len(made) < BATCH:
+        ball = Ball(centres[len(made) % CENTRES], RADII[len(made) % len(RADII)])
+        new = [Exclude(np.stack(made), 1)] if made else []
+        best = search.best([*banned, ball, known, *new], centres)
+        if best.point is None:
+            break
+        made.append(best.point)
+        gaps.append(best.gap)
+    found = np.stack(made).astype(np.int64) if made else np.empty((0, LENGTH), np.int64)
+    return np.concatenate([found, task.sample(BATCH - len(found), rng)]), gaps
 
 
 def _children(task: Ehrlich, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, list[float]]:
@@ -179,6 +172,15 @@ def _children(task: Ehrlich, x: np.ndarray, y: np.ndarray, rng: np.random.Genera
 
 def _drawn(task: Ehrlich, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, list[float]]:
     return task.sample(BATCH, rng), []
+
+
+Proposing = Callable[[Ehrlich, np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, list[float]]]
+_PROPOSE: dict[str, Proposing] = {
+    "exact": partial(_searched, exact=True),
+    "local": partial(_searched, exact=False),
+    "genetic": _children,
+    "random": _drawn,
+}
 
 
 def gather(options: Options) -> None:

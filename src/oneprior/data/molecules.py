@@ -14,8 +14,7 @@ import csv
 import gzip
 import hashlib
 import io
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ def columns_of(place: Path) -> list[str]:
     """The names of the columns of a table, as its first line has them; none of what is no table."""
     if _suffix(place) not in _TABLES or not place.is_file():
         return []
-    return [name.strip() for name in re.split(r"[,\t;]", _head(place).strip().replace('"', ""))]
+    return [name.strip() for name in next(_cells(_head(place).strip()), [])]
 
 
 class MoleculeReader(Reader):
@@ -160,11 +159,16 @@ def _molecules(place: Path, text: str, key: str | None) -> list[tuple[int, str]]
     if _suffix(place) in _LINES:
         lines = [(k, line.split()[0]) for k, line in enumerate(text.splitlines(), 1) if line.strip()]
         return [(k, word) for k, word in lines if not (k == 1 and word.lower() in ("smiles", "selfies"))]
-    first = text.partition("\n")[0]
-    told = csv.reader(io.StringIO(text), delimiter=next((mark for mark in "\t;" if mark in first), ","))
+    told = _cells(text)
     head = [word.strip().lower() for word in next(told)]
     column = head.index((key or "smiles").lower())
     return [(k, line[column].strip()) for k, line in enumerate(told, 2) if len(line) > column]
+
+
+def _cells(text: str) -> Iterator[list[str]]:
+    """The rows of a table, whose cells are parted by tabs, semicolons or commas, as its first line has them."""
+    first = text.partition("\n")[0]
+    return csv.reader(io.StringIO(text), delimiter=next((mark for mark in "\t;" if mark in first), ","))
 
 
 def _tokenised(word: str, where: str, place: Path) -> list[str]:

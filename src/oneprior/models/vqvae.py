@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from diffusers import VQModel
 
 
-_LEAST = 1e-6
-"""Probability below which a token's is not told apart from none."""
 _COLLAPSED = 0.02
 """Share of the codes, used alike, below which a codebook has collapsed."""
 
@@ -144,8 +142,8 @@ class VQVAE(Model):
 
     def _codec_losses(self, batch: Batch, rows: Rows) -> dict[str, Tensor]:
         quantized = self._quantize(batch.x, rows)
-        reconstruction = self._decode(quantized.z)
-        error = self._error(reconstruction, batch.x)
+        decoded = self._decoded(quantized.z)
+        reconstruction, error = self._shown(decoded), self._error(decoded, batch.x)
         losses = {
             "reconstruction": mean_over_rows(error, batch),
             "commitment": mean_over_rows(self.config.commitment * quantized.commitment, batch),
@@ -183,18 +181,30 @@ class VQVAE(Model):
         return encoder.encode(x) if isinstance(encoder, DiffusersAutoencoder) else encoder(x)
 
     def _decode(self, z: Tensor) -> Tensor:
-        decoder = self.decoder
-        x = decoder.decode(z) if isinstance(decoder, DiffusersAutoencoder) else decoder(z)
-        if not self.config.one_hot:
-            return x
-        return x.unflatten(1, (self.config.one_hot, -1)).softmax(2).flatten(1, 2) * 2 - 1
+        return self._shown(self._decoded(z))
 
-    def _error(self, reconstruction: Tensor, x: Tensor) -> Tensor:
-        """Of each row: the square of the difference, or the cross-entropy of tokens in nats a place."""
+    def _decoded(self, z: Tensor) -> Tensor:
+        """What the decoder makes of codes: events, or the logits of tokens."""
+        decoder = self.decoder
+        return decoder.decode(z) if isinstance(decoder, DiffusersAutoencoder) else decoder(z)
+
+    def _shown(self, decoded: Tensor) -> Tensor:
+        """Events: of tokens, their probabilities as -1 .. 1."""
         if not self.config.one_hot:
-            return (reconstruction - x).square().flatten(1).mean(1)
-        share = ((reconstruction + 1) / 2).clamp_min(_LEAST).log()
-        return -((x + 1) / 2 * share).sum(1).flatten(1).mean(1)
+            return decoded
+        return self._tokens(decoded).softmax(2).flatten(1, 2) * 2 - 1
+
+    def _error(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """Of each row: the square of the difference, or the cross-entropy of tokens in nats a place. It is that of the
+        logits: a probability that has come to nothing has no gradient."""
+        if not self.config.one_hot:
+            return (decoded - x).square().flatten(1).mean(1)
+        share = self._tokens(decoded).log_softmax(2)
+        return -(self._tokens((x + 1) / 2) * share).sum((1, 2)).flatten(1).mean(1)
+
+    def _tokens(self, x: Tensor) -> Tensor:
+        """(n, groups * tokens, *space) -> (n, groups, tokens, *space)."""
+        return x.unflatten(1, (self.config.one_hot, -1))
 
     @property
     def codebook(self) -> Tensor:

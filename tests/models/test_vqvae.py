@@ -52,6 +52,19 @@ def test_the_decoder_is_differentiable_in_the_one_hot_event():
     assert bool((gradient != 0).any())
 
 
+def test_a_token_that_the_decoder_holds_for_impossible_can_be_learned():
+    model = _model(shape=(6, 12), one_hot=2).train()
+    last = model.decoder.trunk[-1]
+    with torch.no_grad():
+        last.bias[0] -= 60  # its probability is 1e-26
+    tokens = torch.zeros(4, 2, 12, dtype=torch.int64)
+    x = torch.nn.functional.one_hot(tokens, 3).movedim(-1, 2).flatten(1, 2) * 2.0 - 1
+    loss = model(Batch(x), "codec", Rows(4))["reconstruction"]
+    assert 50 < float(loss.detach()) < 70  # of each place of the first voice 60, of the second about 1
+    (gradient,) = torch.autograd.grad(loss, last.bias)
+    torch.testing.assert_close(gradient[0], torch.tensor(-1.0), atol=1e-4, rtol=0)
+
+
 def test_players_do_not_touch_each_other():
     model = _model(adversarial=0.1, adversarial_start=0.0)
     model.progress, batch = 0.9, Batch(torch.randn(8, 1, 8, 8))

@@ -99,6 +99,21 @@ def test_the_laws_of_priors(law):
     check_prior(law, rows=30)
 
 
+@pytest.mark.parametrize("name", [name for name in LAWS if "top" not in name])  # the best two of those allowed
+@torch.no_grad()
+def test_draws_among_some_codes_have_the_restricted_conditionals(name):
+    law = LAWS[name]()
+    among = torch.ones(4, K, dtype=torch.bool)
+    assert torch.equal(law.sample_codes(Rows(50), among=among), law.sample_codes(Rows(50)))
+    among[0, 0], among[2, :] = False, torch.arange(K) == 1
+    drawn = law.sample_codes(Rows(4000), among=among).flatten(1)
+    assert among[torch.arange(4), drawn].all()
+    logits = law.next_logits(torch.zeros(1, *GRID, dtype=torch.int64), 0)[0].double()
+    expected = torch.where(among[0], logits.softmax(0), 0.0)
+    share = torch.bincount(drawn[:, 0], minlength=K) / 4000
+    torch.testing.assert_close(share.double(), expected / expected.sum(), atol=0.04, rtol=0)
+
+
 @torch.no_grad()
 def test_temperature_of_a_draw_multiplies_the_law_s_own():
     assert torch.equal(

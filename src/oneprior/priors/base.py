@@ -87,8 +87,15 @@ class TokenPrior(Prior):
         """log p(code at `position` | codes before it), unnormalised; (n, *grid) -> (n, vocabulary)."""
 
     @abstractmethod
-    def sample_codes(self, rows: Rows, temperature: float = 1.0) -> Tensor:
-        """One grid per row, (n, *grid) int64."""
+    def sample_codes(self, rows: Rows, temperature: float = 1.0, among: Tensor | None = None) -> Tensor:
+        """One grid per row, (n, *grid) int64.
+
+        Args:
+            rows: what is drawn.
+            temperature: of every conditional.
+            among: which codes each position may have, (positions, vocabulary) bool, one at least; each conditional is
+                restricted to them, which is not the law given that all are kept: the codes before know nothing of it.
+        """
 
     def sample(self, rows: Rows) -> Tensor:
         codes = self.sample_codes(rows)

@@ -87,7 +87,7 @@ class CausalTokenPrior(TokenPrior):
         """`next_logits` of every position at the price of one; (n, *grid) -> (n, L, K)."""
         return self._law(self.network.logits(_flat(codes, self.grid)))
 
-    def sample_codes(self, rows: Rows, temperature: float = 1.0) -> Tensor:
+    def sample_codes(self, rows: Rows, temperature: float = 1.0, among: Tensor | None = None) -> Tensor:
         """One grid per row, (n, *grid); `temperature` multiplies the law's own."""
         rows = rows.to(self.device)
         length = math.prod(self.grid)
@@ -95,7 +95,7 @@ class CausalTokenPrior(TokenPrior):
         with torch.no_grad():
             logits, state = self.network.begin(len(rows))
             for i in range(length):
-                codes[:, i] = rows.categorical(self._law(logits) / temperature)
+                codes[:, i] = rows.categorical(self._law(_among(logits, among, i)) / temperature)
                 if i + 1 < length:
                     logits, state = self.network.advance(codes[:, i], state)
         return codes.reshape(-1, *self.grid)
@@ -143,8 +143,10 @@ class IndependentTokens(TokenPrior):
     def next_logits(self, codes: Tensor, position: int) -> Tensor:
         return self.logits.flatten(0, -2)[position].expand(len(codes), -1)
 
-    def sample_codes(self, rows: Rows, temperature: float = 1.0) -> Tensor:
+    def sample_codes(self, rows: Rows, temperature: float = 1.0, among: Tensor | None = None) -> Tensor:
         logits = self.logits / temperature
+        if among is not None:
+            logits = logits.masked_fill(~among.to(self.device).reshape(logits.shape), -math.inf)
         return rows.to(self.device).categorical(logits.expand(len(rows), *logits.shape))
 
 
@@ -174,12 +176,18 @@ class TabularTokens(TokenPrior):
         marginal = self.table.flatten(position + 1).logsumexp(-1) if position + 1 < self.table.dim() else self.table
         return marginal[tuple(_flat(codes, self.grid)[:, :position].unbind(1))].expand(len(codes), -1)
 
-    def sample_codes(self, rows: Rows, temperature: float = 1.0) -> Tensor:
+    def sample_codes(self, rows: Rows, temperature: float = 1.0, among: Tensor | None = None) -> Tensor:
         codes = torch.zeros(len(rows), math.prod(self.grid), dtype=torch.int64, device=self.device)
         rows = rows.to(self.device)
         for i in range(codes.shape[1]):
-            codes[:, i] = rows.categorical(self.next_logits(codes.reshape(-1, *self.grid), i) / temperature)
+            logits = _among(self.next_logits(codes.reshape(-1, *self.grid), i), among, i)
+            codes[:, i] = rows.categorical(logits / temperature)
         return codes.reshape(-1, *self.grid)
+
+
+def _among(logits: Tensor, among: Tensor | None, position: int) -> Tensor:
+    """The logits of a position, (n, K), without the codes that it may not have."""
+    return logits if among is None else logits.masked_fill(~among[position].to(logits.device), -math.inf)
 
 
 def _flat(codes: Tensor, grid: torch.Size) -> Tensor:

@@ -1,5 +1,7 @@
 """Candidates that keep a specification, splits on the codebook, and how near candidates come to a group."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,8 @@ from sklearn.datasets import load_digits
 from oneprior.core import AffineMap, InputError
 from oneprior.data import digits
 from oneprior.evaluation.embed import principal_features
-from oneprior.inference.search.surrogate import Trees
+from oneprior.inference.search import Ball, Search
+from oneprior.inference.search.surrogate import Trees, fit_surrogate
 from oneprior.tasks.campaign.admission import Admission
 from oneprior.tasks.campaign.campaign import Campaign
 from oneprior.tasks.campaign.settings import Settings
@@ -97,6 +100,23 @@ def test_the_splits_that_predict_better_are_taken(codes_run, tmp_path):
     best = max(("codes", "codebook"), key=lambda one: fits[one]["r2"])
     assert fits["better"]["splits"] == best
     assert fits["better"]["r2"] == fits[best]["r2"]
+
+
+def test_of_grids_that_the_trees_cannot_tell_apart_a_likely_one_is_taken(codes_run, tmp_path):
+    campaign = begun(codes_run, tmp_path / "likely", unlikely=None, splits="codes")
+    latents, least = campaign.latents, Trees(most=3, least=5)
+    points = latents.encode(digits().batch(torch.arange(600)).x)
+    surrogate = fit_surrogate(latents.space, points, points[:, 0], least)
+    best = Search(surrogate.models, latents.space).best([Ball(points[:5], 3)])
+    assert best.point is not None
+    likelier, log_prob = latents._likeliest(best.point, best.alike, campaign.settings, 1)
+    assert log_prob > latents.log_prob(best.point[None])[0]
+    assert surrogate.predict(likelier[None])[0] == pytest.approx(best.prediction)
+    assert (points[:5] != likelier).sum(1).min() <= 3
+    own = [np.array([int(code)]) for code in best.point]
+    rewarded = replace(campaign.settings, realism=0.1)  # a reward of each code has chosen already
+    for alike, settings in ((own, campaign.settings), (best.alike, rewarded)):
+        assert latents._likeliest(best.point, alike, settings, 1)[0].tolist() == best.point.tolist()
 
 
 def test_what_comes_nearer_has_smaller_distances():

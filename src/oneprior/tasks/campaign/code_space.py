@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oneprior.core import IncompatiblePrior
+from oneprior.core import IncompatiblePrior, Rows
 from oneprior.inference.search.constraints import AtLeast, Ball, Constraint, Exclude, Linear
 from oneprior.inference.search.exact import Effort, Search
 from oneprior.inference.search.objective import Bonus, nearest
@@ -30,6 +30,8 @@ _PASSED_OVER = 12
 """Grids in a round that may be passed over as unlikely before one is taken all the same."""
 _FLOORS = (0.001, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
 """Shares of the data below whose likelihood, place by place, the program does not look after each unlikely grid."""
+_ALIKE, _BOLDNESS = 32, 0.3
+"""Grids that are drawn where the ensemble cannot tell codes apart, and the temperature at which they are."""
 _SAMPLE = 1000
 """Events of the data that tell how likely the data are."""
 _TRIES = 3
@@ -102,35 +104,52 @@ class CodeSpace(Latents):
             if best.point is None:  # so likely nothing is that is allowed
                 ground.give_up()
                 continue
-            log_prob = float(self.log_prob(best.point[None])[0])
+            point, log_prob = self._likeliest(best.point, best.alike, settings, number)
             likely = log_prob >= least
             if not likely and ground.passed < _PASSED_OVER:
                 risen = ground.rise()  # on the highest, a neighbour is as unlikely
-                constraints.append(Exclude(best.point, 1 if risen else away))
+                constraints.append(Exclude(point, 1 if risen else away))
                 continue
-            if best.point.tobytes() in seen:
-                constraints.append(Exclude(best.point))
+            if point.tobytes() in seen:
+                constraints.append(Exclude(point))
                 continue
-            event = self.decode(best.point[None])
+            event = self.decode(point[None])
             own = identities(self.run, event)[0]
             if own in taken:  # other codes of an event that is known
                 repeated += 1
-                constraints.append(self._other_event(best.point, own))
+                constraints.append(self._other_event(point, own))
                 continue
             taken.add(own)
             if broken := known.admission.broken(event)[0]:
-                refused.append((best.point, broken))
-                constraints.append(Exclude(best.point, away))
+                refused.append((point, broken))
+                constraints.append(Exclude(point, away))
                 if len(refused) % _LEARNED == 0:
                     rules = self._rules(known, space, settings, refused)
                 continue
-            constraints.append(Exclude(best.point, away))
-            apart = float(nearest(best.point[None], known.every, self.space.coded)[0])
+            constraints.append(Exclude(point, away))
+            apart = float(nearest(point[None], known.every, self.space.coded)[0])
             searched = (best.prediction, best.bound, best.gap, best.status)
-            found.append(Proposal(best.point, *searched, apart, log_prob, likely, best.seconds))
+            found.append(Proposal(point, *searched, apart, log_prob, likely, best.seconds))
         told = {name: getattr(surrogate, name) for name in ("r2", "error", "trees", "points")}
         told |= {"splits": splits, "passed": ground.passed, "repeated": repeated, "refused": len(refused)}
         return Proposals(found, told, refused)
+
+    def _likeliest(
+        self, point: np.ndarray, alike: Sequence[np.ndarray], settings: Settings, number: int
+    ) -> tuple[np.ndarray, float]:
+        """The likeliest, by the token prior, of some grids of codes that ensemble and constraints cannot tell from a
+        point's, and its log-probability: the optimum is a set, and its first point is any of it."""
+        points = point[None]
+        if not settings.realism and any(len(codes) > 1 for codes in alike):  # a reward of codes has chosen
+            among = torch.zeros(self.numbers, self.law.vocabulary, dtype=torch.bool)
+            for place, codes in enumerate(alike):
+                among[place, torch.from_numpy(codes)] = True
+            rows = Rows(_ALIKE, seed=settings.seed, stream=f"alike {number}")
+            drawn = self.law.sample_codes(rows, _BOLDNESS, among).flatten(1)
+            points = np.concatenate([points, drawn.double().cpu().numpy()])
+        log_probs = self.log_prob(points)
+        k = int(log_probs.argmax())
+        return points[k], float(log_probs[k])
 
     def _rules(
         self, known: Known, space: Space, settings: Settings, refused: Sequence[tuple[np.ndarray, str]]

@@ -14,6 +14,7 @@ from oneprior.inference.search import Ball, Search
 from oneprior.inference.search.surrogate import Trees, fit_surrogate
 from oneprior.tasks.campaign.admission import Admission
 from oneprior.tasks.campaign.campaign import Campaign
+from oneprior.tasks.campaign.code_space import principal_axes
 from oneprior.tasks.campaign.settings import Settings
 from oneprior.tasks.campaign.shift import shifts
 from oneprior.training import train
@@ -100,6 +101,17 @@ def test_the_splits_that_predict_better_are_taken(codes_run, tmp_path):
     best = max(("codes", "codebook"), key=lambda one: fits[one]["r2"])
     assert fits["better"]["splits"] == best
     assert fits["better"]["r2"] == fits[best]["r2"]
+
+
+def test_a_codebook_is_seen_along_the_axes_in_which_it_varies():
+    rng = np.random.default_rng(0)
+    plane = rng.normal(size=(50, 2)) @ np.linalg.qr(rng.normal(size=(8, 8)))[0][:2]
+    seen = principal_axes(plane + 3)
+    assert seen.shape == (50, 2)
+    np.testing.assert_allclose(seen.T @ seen - np.diag(np.diag(seen.T @ seen)), 0, atol=1e-9)
+    apart = [np.linalg.norm(one[:, None] - one[None], axis=2) for one in (plane, seen)]
+    np.testing.assert_allclose(*apart, atol=1e-9)
+    assert principal_axes(np.ones((5, 3))).shape == (5, 1)
 
 
 def test_of_grids_that_the_trees_cannot_tell_apart_a_likely_one_is_taken(codes_run, tmp_path):

@@ -32,6 +32,8 @@ _FLOORS = (0.001, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
 """Shares of the data below whose likelihood, place by place, the program does not look after each unlikely grid."""
 _ALIKE, _BOLDNESS = 32, 0.3
 """Grids that are drawn where the ensemble cannot tell codes apart, and the temperature at which they are."""
+_NOTHING = 1e-3
+"""Share of the variance of a codebook that is next to nothing."""
 _SAMPLE = 1000
 """Events of the data that tell how likely the data are."""
 _TRIES = 3
@@ -187,11 +189,13 @@ class CodeSpace(Latents):
         return Linear(weights, high=float(matters.sum() - 1))
 
     def _seen(self, settings: Settings) -> dict[str, Space]:
-        """The space as trees may see it: codes as they are, or as their vectors in the codebook."""
+        """The space as trees may see it: codes as they are, or as their vectors in the codebook, along its own axes
+        (of 32 numbers of a code five vary, in one of our codebooks)."""
         seen = {"codes": self.space}
         vectors = self.run.model.codebook
         if vectors is not None:
-            seen["codebook"] = Space.grid(self.numbers, self.law.vocabulary, vectors.detach().double().cpu().numpy())
+            axes = principal_axes(vectors.detach().double().cpu().numpy())
+            seen["codebook"] = Space.grid(self.numbers, self.law.vocabulary, axes)
         if settings.splits == "better":
             return seen
         if settings.splits not in seen:
@@ -257,6 +261,16 @@ class _Ground:
     def give_up(self) -> None:
         """Take grids however unlikely they are."""
         self.floor, self.passed = [], _PASSED_OVER
+
+
+def principal_axes(vectors: np.ndarray) -> np.ndarray:
+    """Vectors along the principal axes of their cloud, (K, d) -> (K, axes), without those that hold next to nothing of
+    its variance."""
+    centred = vectors - vectors.mean(0)
+    _, spread, axes = np.linalg.svd(centred, full_matrices=False)
+    left = 1 - np.cumsum(spread**2) / max(float((spread**2).sum()), np.finfo(np.float64).tiny)
+    kept = 1 + int((left > _NOTHING).sum())
+    return centred @ axes[:kept].T
 
 
 def log_shares(points: np.ndarray, codes: int) -> dict[int, np.ndarray]:

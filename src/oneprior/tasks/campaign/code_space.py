@@ -268,8 +268,8 @@ def principal_axes(vectors: np.ndarray) -> np.ndarray:
     its variance."""
     centred = vectors - vectors.mean(0)
     _, spread, axes = np.linalg.svd(centred, full_matrices=False)
-    left = 1 - np.cumsum(spread**2) / max(float((spread**2).sum()), np.finfo(np.float64).tiny)
-    kept = 1 + int((left > _NOTHING).sum())
+    variance = spread**2
+    kept = 1 + int((np.cumsum(variance) < (1 - _NOTHING) * variance.sum()).sum())
     return centred @ axes[:kept].T
 
 

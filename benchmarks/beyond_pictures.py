@@ -17,11 +17,13 @@ from benchmarks.beyond_sets import NAMES, predicted, predictor, task
 from benchmarks.harness import ROOT, Options
 from oneprior.apps.pictures import grid, stack
 from oneprior.tasks.campaign.ledger import Ledger
+from oneprior.tasks.campaign.settings import Settings
 
 COLUMNS = 8
 LINES = {
     "exact": "exact search",
     "near": "exact, within\n8 codes",
+    "aimed": "exact, aimed at\nthe unseen mean",
     "genetic": "genetic search",
     "bayes": "vae and\nGaussian process",
     "random": "random codes",
@@ -51,6 +53,9 @@ def _best(name: str, contender: str, options: Options) -> Tensor | None:
     folders = sorted((options.runs / "campaigns").glob(f"{name}-{contender}-0-*"))
     if not folders:
         return None
-    scored = Ledger(folders[-1]).entries(state="scored", origin="asked")
-    best = sorted(scored, key=lambda entry: -(entry.score or 0.0))[:COLUMNS]
-    return torch.from_numpy(np.stack([entry.event for entry in best if entry.event is not None]))
+    ledger = Ledger(folders[-1])
+    scored = ledger.entries(state="scored", origin="asked")
+    objectives = Settings.from_json(ledger.recall("settings")).objectives
+    merits = objectives.overall(np.array([entry.scores for entry in scored]))
+    best = [scored[k].event for k in np.argsort(-merits, kind="stable")[:COLUMNS]]
+    return torch.from_numpy(np.stack([event for event in best if event is not None]))

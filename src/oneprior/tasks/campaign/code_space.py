@@ -106,9 +106,7 @@ class CodeSpace(Latents):
             if best.point is None:  # so likely nothing is that is allowed
                 ground.give_up()
                 continue
-            point, log_prob = best.point, float(self.log_prob(best.point[None])[0])
-            if log_prob < least:
-                point, log_prob = self._likeliest(best.point, best.alike, settings, number)
+            point, log_prob = self._likeliest(best.point, best.alike, settings, number)
             likely = log_prob >= least
             if not likely and ground.passed < _PASSED_OVER:
                 risen = ground.rise()  # on the highest, a neighbour is as unlikely

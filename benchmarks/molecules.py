@@ -7,7 +7,7 @@ weighted retraining (k = 0.001), with even weights (k = infinity), and without r
 JT-VAE trained on ten times as many: 19.7 ± 6.0, 15.6, 9.7 (k = 0.001), 6.9 ± 0.7, 5.3, 4.9 (no weights), recomputed
 from the authors' files. A long chain of carbon has a high logP: the length that a model can write bounds what is found.
 
-Needs RDKit. Cells are kept (`benchmarks.kept`); `--only weighted`, `--only table`.
+Needs RDKit. Cells are kept (`benchmarks.kept`); `--only weighted`, `--only table`, `--only pictures`.
 """
 
 from __future__ import annotations
@@ -18,21 +18,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks import kept
-from benchmarks.harness import Figure, Options, record
+from benchmarks.harness import ROOT, Figure, Options, record
 from benchmarks.train import trained
+from oneprior.apps.pictures import stack
+from oneprior.core import InputError
 from oneprior.data import open_dataset
 from oneprior.tasks.campaign.campaign import Campaign
 from oneprior.tasks.campaign.presented import presented
 from oneprior.tasks.campaign.settings import Settings, Trees
-from oneprior.training import load
+from oneprior.training import Run, load
 
 BUDGET, BATCH, SEEDS, EVERY = 500, 5, 3, 50
 CONTENDERS = {"weighted": 1e-3, "even": float("inf"), "alone": None}
 _ZINC = {"logP": (2.4571, 1.4343), "difficulty": (-3.0526, 0.8335), "ring": (-0.0486, 0.2860)}
 """Mean and deviation of each term over ZINC, as the authors' programs have them."""
 PLACES = (1, 10, 50)
+SHOWN, COLUMNS = 10, 6
+"""Molecules that are kept of a cell, and how many of them its line in the picture shows."""
+SAID = {"weighted": "weighted\nretraining", "even": "without\nweights", "alone": "never\nretrained"}
+"""Contender -> what stands beside its line."""
 
 
 def penalised_logp(smiles: str) -> float:
@@ -60,6 +67,8 @@ def run(options: Options) -> None:
         _cell(contender, seed, path, options)
     if options.only in ("", "table"):
         gather(options)
+    if options.only in ("", "pictures"):
+        draw(options)
 
 
 def _cell(contender: str, seed: int, path: Path, options: Options) -> None:
@@ -96,17 +105,22 @@ def _cell(contender: str, seed: int, path: Path, options: Options) -> None:
         if not asked:
             break
     made = [entry for entry in campaign.ranked() if entry.origin == "asked"]
-    best = presented(campaign.run, torch.from_numpy(np.stack([e.event for e in made[:10] if e.event is not None])))
+    best = torch.from_numpy(np.stack([entry.event for entry in made[:SHOWN] if entry.event is not None]))
     cell = {
         "contender": contender,
         "seed": seed,
         "scores": [entry.score for entry in campaign.told()],
         "known": float(np.nanmax(known)),
-        "molecules": [str(one) for one in best],
+        "known molecules": _smiles(run, data.batch(torch.from_numpy(rows[np.argsort(known)[::-1][:SHOWN]].copy())).x),
+        "molecules": _smiles(campaign.run, best),
         "cpu": time.process_time() - start,
     }
     kept.keep(path, cell)
     print(f"{path.stem}: {made[0].score:.2f} ({cell['known']:.2f} known), {cell['cpu']:.0f} s", flush=True)
+
+
+def _smiles(run: Run, x: Tensor) -> list[str]:
+    return [str(one) for one in presented(run, x)]
 
 
 def zinc(options: Options) -> Any:
@@ -141,3 +155,18 @@ def gather(options: Options) -> None:
         seeds=list(range(SEEDS)),
         measured=kept.origins(cells),
     )
+
+
+def draw(options: Options) -> Path:
+    """Write docs/pictures/optimise-molecules.png: the best of the data, and what each contender found first."""
+    from oneprior.apps.molecules import drawn
+
+    first = {cell["contender"]: cell for cell in kept.every("molecules", options) if cell["seed"] == 0}
+    if not first:
+        raise InputError("no cell of molecules is kept: run the benchmark first")
+    lines = {"best of\nthe data": next(iter(first.values()))["known molecules"]}
+    lines |= {SAID[which]: first[which]["molecules"] for which in CONTENDERS if which in first}
+    shown = [(said, drawn(smiles[:COLUMNS], columns=COLUMNS)) for said, smiles in lines.items()]
+    path = stack(shown).save(ROOT / "docs/pictures/optimise-molecules.png")
+    print(f"-> {path}")
+    return path

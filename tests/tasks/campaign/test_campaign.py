@@ -68,6 +68,17 @@ def test_it_goes_beyond_all_that_it_was_told(codes_run, tmp_path):
     assert found.best().score > scores[low].max() + 0.5 * scores[low].std()
 
 
+def test_the_trees_see_all_that_the_campaign_measured(codes_run, tmp_path):
+    data = digits()
+    few = Settings(trees=QUICK.trees, best=100, others=20, unlikely=None)
+    found = Campaign.begin(tmp_path / "measured", codes_run, data, few)
+    found.score_data(range(400), [ink(data.batch(torch.tensor([row])).x) for row in range(400)])
+    for one in found.ask(6):
+        found.tell(one.id, -1.0)  # far below what was promised, and below the best of the data
+    found.ask(1)
+    assert [one["points"] for one in found.ledger.rounds()] == [120, 126]
+
+
 def test_minimum_and_target_are_searched_for_too(codes_run, tmp_path):
     data, predicted = digits(), {}
     scores = [ink(data.batch(torch.tensor([row])).x) for row in range(400)]

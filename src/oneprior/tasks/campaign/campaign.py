@@ -275,6 +275,7 @@ class Campaign:
             self._successes(scores, entries),
             self.admission,
             self._taken(entries),
+            int(scored.sum()),
         )
 
     def _taken(self, entries: Sequence[Entry]) -> frozenset[bytes]:

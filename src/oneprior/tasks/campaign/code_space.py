@@ -201,11 +201,13 @@ class CodeSpace(Latents):
         return {settings.splits: seen[settings.splits]}
 
     def _surrogate(self, known: Known, settings: Settings, number: int) -> tuple[str, Surrogate]:
-        """What its trees see, and the ensemble that predicts held-out scores best; fitted to the best events, and to
-        some of the others, drawn anew in every round."""
-        order = np.argsort(-known.merit, kind="stable")
-        rng = np.random.default_rng([settings.seed, number])
-        used = np.concatenate([order[: settings.best], rng.permutation(order[settings.best :])[: settings.others]])
+        """What its trees see, and the ensemble that predicts held-out scores best; fitted to the best events, to all
+        that the campaign has measured (most of all where it was wrong), and to some of the others, drawn anew in every
+        round."""
+        order, data = np.argsort(-known.merit, kind="stable"), len(known.points) - known.own
+        best, rest = order[: settings.best], order[settings.best :]
+        others = np.random.default_rng([settings.seed, number]).permutation(rest[rest < data])
+        used = np.concatenate([best, rest[rest >= data], others[: settings.others]])
         points, scores, seed = known.points[used], known.scores[used], settings.seed + number
         fitted = {
             splits: fit_surrogate(space, points, scores, settings.trees, seed=seed)

@@ -29,6 +29,7 @@ class Known:
         rounds: whether each round found something better than all before it.
         admission: the rules that what is asked for must keep.
         taken: events that are not asked for again, whatever their points (`presented.identities`).
+        own: how many of the scored points, the last of them, the campaign has measured itself.
     """
 
     points: np.ndarray
@@ -39,6 +40,7 @@ class Known:
     rounds: Sequence[bool] = ()
     admission: Admission = field(default_factory=Admission)
     taken: frozenset[bytes] = frozenset()
+    own: int = 0
 
     @property
     def merit(self) -> np.ndarray:

@@ -6,9 +6,10 @@
     search = Search(model, space)          # read once, asked often
     itertools.islice(search.ranked(), 10)  # the ten best
 
-A small space is looked through (`listing`). Else a vectorised local search (`local`) finds a good point, the
-mixed-integer program (`program`) begins there, and ends with the best one or, when its time is over, with a bound that
-tells how far from it one can be. The value is always that of the ensemble itself at the point.
+A small space is looked through (`listing`), as is a ball of one or two columns (`ball`). Else a vectorised local
+search (`local`) finds a good point, the mixed-integer program (`program`) begins there, and ends with the best one or,
+when its time is over, with a bound that tells how far from it one can be. The value is always that of the ensemble
+itself at the point.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 
 from oneprior.core import InputError, ShapeError
 from oneprior.inference.search.atoms import Atoms, merge
+from oneprior.inference.search.ball import best_in_ball, small_ball
 from oneprior.inference.search.constraints import AtLeast, Constraint, Exclude, Worked, column_number
 from oneprior.inference.search.ensembles import read_forest
 from oneprior.inference.search.forest import Forest
@@ -33,6 +35,8 @@ from oneprior.inference.search.program import Program, Solved
 from oneprior.inference.search.space import Categorical, Space
 
 _TOLERANCE = 1e-6
+_PAIRS = 8
+"""Pairs of atoms that are looked through as fast as one grid."""
 _ALTERNATIVES = 32
 """Of an "or", at most, that are solved one by one."""
 _WORST = ("infeasible", "optimal", "time limit")
@@ -206,10 +210,9 @@ class Search:
         start, effort = time.perf_counter(), self.effort
         atoms = self._atoms(constraints)
         if effort.exact and can_list(atoms, self.bonus, effort.listed):
-            grid, value = best_listed(atoms, self.goal, self.bonus)
-            return self._known(
-                atoms, [] if grid is None else [(grid, {})], Solved(grid, {}, value, "infeasible", 0, 0.0), start
-            )
+            return self._listed(atoms, best_listed(atoms, self.goal, self.bonus), start)
+        if effort.exact and (ball := small_ball(atoms, self.bonus, _PAIRS * effort.listed)) is not None:
+            return self._listed(atoms, best_in_ball(ball, atoms, self.goal, self.bonus), start)
         program = Program(atoms, self.goal, self.bonus) if effort.exact else None
         begin = np.empty((0, len(self.space))) if starts is None else self.space.checked(starts)
         rng = np.random.default_rng(effort.seed)
@@ -223,6 +226,12 @@ class Search:
         if solved.atoms is not None:
             candidates.append((solved.atoms, solved.numbers))
         return self._known(atoms, candidates, solved, start)
+
+    def _listed(self, atoms: Atoms, found: tuple[np.ndarray | None, float], start: float) -> Best:
+        """The best of all that is allowed, which were looked through one by one."""
+        grid, value = found
+        candidates = [] if grid is None else [(grid, dict[int, float]())]
+        return self._known(atoms, candidates, Solved(grid, {}, value, "infeasible", 0, 0.0), start)
 
     def _known(
         self, atoms: Atoms, candidates: Sequence[tuple[np.ndarray, dict[int, float]]], solved: Solved, start: float

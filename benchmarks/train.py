@@ -139,7 +139,15 @@ JOBS = {
     "zinc-codes": Job(
         "vqvae",
         15,
-        {"batch_size": 32, "downsample": 2, "codes": 512, "latent": 32, "width": 64, "skip_bad": True},
+        {
+            "batch_size": 32,
+            "network": "patches",
+            "downsample": 2,
+            "codes": 2048,
+            "latent": 32,
+            "width": 128,
+            "skip_bad": True,
+        },
         data="zinc",
     ),
     "music-codes": Job("vqvae", 15, {"batch_size": 64, "codes": 512, "width": 64}, data="chorales"),

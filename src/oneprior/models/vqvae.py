@@ -43,6 +43,7 @@ from oneprior.nets.autoencoder import (
 )
 from oneprior.nets.codec import Codec
 from oneprior.nets.patch_critic import Sharpness
+from oneprior.nets.patches import PatchDecoder, PatchEncoder
 from oneprior.nets.quantizer import Quantized, Quantizer
 from oneprior.nets.transformer import Cache, CausalTransformer
 from oneprior.priors.pushforward import Pushforward
@@ -113,7 +114,10 @@ class VQVAE(Model):
             part = DiffusersAutoencoder(_diffusers_net(config, shape), shape)
             part.net.quantize.requires_grad_(False)  # type: ignore[union-attr]  # the codes live in `self.quantizer`
             return part, part
-        options: dict[str, Any] = {"downsample": config.downsample, "width": config.width, "blocks": config.blocks}
+        options: dict[str, Any] = {"downsample": config.downsample, "width": config.width}
+        if config.network == "patches":
+            return PatchEncoder(shape, config.latent, **options), PatchDecoder(shape, config.latent, **options)
+        options["blocks"] = config.blocks
         return ConvEncoder(shape, config.latent, **options), ConvDecoder(shape, config.latent, **options)
 
     @property

@@ -87,18 +87,18 @@ def test_splits_on_the_codebook_are_proven_too(codes_run, tmp_path):
     found = campaign.ask(2)
     assert [one.status for one in found] == ["optimal", "optimal"]
     assert found[0].prediction >= found[1].prediction
-    with pytest.raises(InputError, match="'codes', on the 'codebook'"):
+    with pytest.raises(InputError, match="'codes', 'shared', 'codebook'"):
         Settings(splits="colours")
 
 
 def test_the_splits_that_predict_better_are_taken(codes_run, tmp_path):
     fits = {}
-    for splits in ("codes", "codebook", "better"):
+    for splits in ("codes", "shared", "codebook", "better"):
         campaign = begun(codes_run, tmp_path / splits, splits=splits, unlikely=None)
         campaign.ask(1)
         (fits[splits],) = campaign.ledger.rounds()
-    assert fits["codes"]["r2"] != fits["codebook"]["r2"]
-    best = max(("codes", "codebook"), key=lambda one: fits[one]["r2"])
+    assert len({fits[one]["r2"] for one in ("codes", "shared", "codebook")}) == 3
+    best = max(("codes", "shared", "codebook"), key=lambda one: fits[one]["r2"])
     assert fits["better"]["splits"] == best
     assert fits["better"]["r2"] == fits[best]["r2"]
 

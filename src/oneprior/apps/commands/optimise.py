@@ -39,8 +39,8 @@ class Search:
         distance: weight of the codes that differ from the nearest known event: to explore.
         realism: weight of the codes' log-probability at their places: to stay near what the data are.
         unlikely: share of the data below whose probability a candidate is passed over; 0 to take all.
-        splits: what the trees see of a code: its number, its vector in the codebook, or the better of the two by
-            held-out scores.
+        splits: what the trees see of a code: its number, that behind what it is worth wherever it stands (shared), its
+            vector in the codebook, or the better of these by held-out scores.
         seconds: limit of each exact search.
     """
 
@@ -52,7 +52,7 @@ class Search:
     distance: float = 0.0
     realism: float = 0.0
     unlikely: float = 0.001
-    splits: Literal["better", "codes", "codebook"] = "better"
+    splits: Literal["better", "codes", "shared", "codebook"] = "better"
     seconds: float = 60.0
 
 

@@ -86,6 +86,33 @@ class Forest:
         return x < threshold if self.below else x <= threshold
 
 
+def together(a: Forest, b: Forest) -> Forest:
+    """The sum of two forests, which compare in the same way.
+
+    Args:
+        a: whose comparisons count.
+        b: of splits on codes only, or that compares like a.
+    """
+    nodes, sets = len(a.feature), len(a.sets)
+
+    def moved(numbers: np.ndarray, by: int) -> np.ndarray:
+        return np.where(numbers >= 0, numbers + by, numbers)
+
+    return Forest(
+        a.base + b.base,
+        np.concatenate([a.roots, b.roots + nodes]),
+        np.concatenate([a.feature, b.feature]),
+        np.concatenate([a.threshold, b.threshold]),
+        np.concatenate([a.codes, moved(b.codes, sets)]),
+        (*a.sets, *b.sets),
+        np.concatenate([a.left, moved(b.left, nodes)]),
+        np.concatenate([a.right, moved(b.right, nodes)]),
+        np.concatenate([a.value, b.value]),
+        a.below,
+        a.single,
+    )
+
+
 class Grower:
     """Collects the nodes of a forest, tree by tree."""
 

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oneprior.core import InputError
-from oneprior.inference.search.space import Space
+from oneprior.inference.search.ensembles import read_forest
+from oneprior.inference.search.forest import Forest, together
+from oneprior.inference.search.shared import STRENGTHS, SharedTable, fit_table
+from oneprior.inference.search.space import Categorical, Space
 
 if TYPE_CHECKING:
     from lightgbm import LGBMRegressor
@@ -49,7 +52,7 @@ class Surrogate:
     """Ensembles fitted to scores.
 
     Args:
-        models: LightGBM regressors, over the features of the space.
+        models: LightGBM regressors, over the features of the space; or these with a shared table, as a sum of trees.
         space: of the points.
         r2: share of the variance of held-out points that the first ensemble explained, before it was fitted to all.
         error: root of its mean square error there, in units of the score.
@@ -57,7 +60,7 @@ class Surrogate:
         points: that it was fitted to.
     """
 
-    models: tuple[LGBMRegressor, ...]
+    models: tuple[LGBMRegressor | Forest, ...]
     space: Space
     r2: float
     error: float
@@ -70,7 +73,9 @@ class Surrogate:
         return np.mean(np.stack([np.asarray(model.predict(features)) for model in self.models]), 0)
 
 
-def fit_surrogate(space: Space, points: np.ndarray, scores: np.ndarray, trees: Trees, seed: int = 0) -> Surrogate:
+def fit_surrogate(
+    space: Space, points: np.ndarray, scores: np.ndarray, trees: Trees, seed: int = 0, *, shared: bool = False
+) -> Surrogate:
     """Fit ensembles to scores, as they are: no rounding, no scaling.
 
     Args:
@@ -79,9 +84,11 @@ def fit_surrogate(space: Space, points: np.ndarray, scores: np.ndarray, trees: T
         scores: (n,), finite.
         trees: settings.
         seed: of what is held out.
+        shared: whether what a code is worth wherever it stands comes first (`shared`), and trees learn the rest.
 
     Raises:
-        InputError: for scores that are all equal or not finite, or too few points for a tree.
+        InputError: for scores that are all equal or not finite, too few points for a tree, or a shared table of
+            columns that are no codes of one codebook.
     """
     points, scores = space.checked(points), np.asarray(scores, dtype=np.float64)
     least = 2 * trees.least + round(2 * trees.least * trees.held_out / (1 - trees.held_out))
@@ -101,14 +108,37 @@ def fit_surrogate(space: Space, points: np.ndarray, scores: np.ndarray, trees: T
     for k in range(trees.members):
         out = parts[k % len(parts)]
         rest = np.setdiff1d(order, out)
-        count, predicted = _best_count(space, features, scores, rest, out, trees)
+        table, strength = _best_table(space, points, scores, rest, out) if shared else (None, 0.0)
+        told = 0.0 if table is None else table.predict(points)
+        count, predicted = _best_count(space, features, scores - told, rest, out, trees)
         if k == 0:
-            off = scores[out] - predicted
+            off = (scores - told)[out] - predicted
             variance = max(float(np.var(scores[out])), 1e-12)
             first = (1 - float(np.mean(off**2)) / variance, float(np.mean(off**2)) ** 0.5, count)
-        used = order if trees.members == 1 else rest
-        models.append(_fit(space, features[used], scores[used], count, trees))
+        if trees.members > 1:
+            models.append(_sum(space, _fit(space, features[rest], (scores - told)[rest], count, trees), table))
+            continue
+        if table is not None:
+            table = fit_table(points, scores, len(table.worth), strength)
+            told = table.predict(points)
+        models.append(_sum(space, _fit(space, features, scores - told, count, trees), table))
     return Surrogate(tuple(models), space, *first, len(points))
+
+
+def _best_table(
+    space: Space, points: np.ndarray, scores: np.ndarray, rest: np.ndarray, out: np.ndarray
+) -> tuple[SharedTable, float]:
+    """The shared table that predicts held-out points best, and the strength of its ridge."""
+    sizes = {column.size if isinstance(column, Categorical) else 0 for column in space.columns}
+    if len(sizes) > 1 or not space.categories.all():
+        raise InputError("a shared table is of codes of one codebook, shown as codes, at every place")
+    tables = [fit_table(points[rest], scores[rest], max(sizes), strength) for strength in STRENGTHS]
+    off = [float(np.mean((table.predict(points[out]) - scores[out]) ** 2)) for table in tables]
+    return tables[int(np.argmin(off))], STRENGTHS[int(np.argmin(off))]
+
+
+def _sum(space: Space, model: LGBMRegressor, table: SharedTable | None) -> LGBMRegressor | Forest:
+    return model if table is None else together(read_forest(model, space), table.forest(len(space)))
 
 
 def _best_count(

@@ -14,7 +14,8 @@ class VQVAEConfig:
         commitment: weight of |z - code|^2.
         decay: of the codebook's running means.
         dead: a code is restarted when its running count falls under this share of an even one; 0 for never.
-        network: "light" (ours, any dimension) or "diffusers" (`VQModel`, 2-D, for export to LDMPipeline).
+        network: "light" (ours, any dimension), "patches" (each code its patch alone, to be changed one by one; any
+            dimension) or "diffusers" (`VQModel`, 2-D, for export to LDMPipeline).
         downsample: the grid of codes is the event divided by this power of two.
         width: channels after the first halving.
         blocks: residual blocks at each size.
@@ -37,7 +38,7 @@ class VQVAEConfig:
     commitment: float = 0.25
     decay: float = 0.99
     dead: float = 0.02
-    network: Literal["light", "diffusers"] = "light"
+    network: Literal["light", "patches", "diffusers"] = "light"
     downsample: int = 4
     width: int = 32
     blocks: int = 1

@@ -187,9 +187,9 @@ class CodeSpace(Latents):
         return Linear(weights, high=float(matters.sum() - 1))
 
     def _seen(self, settings: Settings) -> dict[str, Space]:
-        """The space as trees may see it: codes as they are, or as their vectors in the codebook, along its own axes
-        (of 32 numbers of a code five vary, in one of our codebooks)."""
-        seen = {"codes": self.space}
+        """The space as trees may see it: codes as they are, by themselves or behind a table that all places share, or
+        as their vectors in the codebook, along its own axes (of 32 numbers of a code five vary, in one of ours)."""
+        seen = {"codes": self.space, "shared": self.space}
         vectors = self.run.model.codebook
         if vectors is not None:
             axes = principal_axes(vectors.detach().double().cpu().numpy())
@@ -210,7 +210,7 @@ class CodeSpace(Latents):
         used = np.concatenate([best, rest[rest >= data], others[: settings.others]])
         points, scores, seed = known.points[used], known.scores[used], settings.seed + number
         fitted = {
-            splits: fit_surrogate(space, points, scores, settings.trees, seed=seed)
+            splits: fit_surrogate(space, points, scores, settings.trees, seed=seed, shared=splits == "shared")
             for splits, space in self._seen(settings).items()
         }
         return max(fitted.items(), key=lambda one: one[1].r2)

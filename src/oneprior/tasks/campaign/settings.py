@@ -28,8 +28,9 @@ class Settings:
         unlikely: share of the data below whose log-probability, by the token prior, a candidate is passed over; None
             to take all.
         rules: what every candidate must keep: the content of a file of specifications.
-        splits: what the trees see of a code: "codes", its number; "codebook", its vector; or "better", whichever
-            predicts held-out scores better, found in every round.
+        splits: what the trees see of a code: "codes", its number; "shared", its number, and before it what a code is
+            worth wherever it stands; "codebook", its vector; or "better", whichever predicts held-out scores best,
+            found in every round.
         exact: whether searches are proven; else they are local, and their bounds those of the trees one by one.
         seconds: limit of time of one search.
         retrain_every: candidates told between two trainings of the prior; 0 for never.
@@ -64,8 +65,8 @@ class Settings:
         for name in ("distance", "spread", "realism", "retrain_every", "rank_k", "share", "first_share"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if self.splits not in ("better", "codes", "codebook"):
-            raise InputError(f"trees split on 'codes', on the 'codebook' or on the 'better', not on {self.splits!r}")
+        if self.splits not in ("better", "codes", "shared", "codebook"):
+            raise InputError(f"splits are 'codes', 'shared', 'codebook' or 'better', not {self.splits!r}")
         if self.spread and self.trees.members < 2:
             raise InputError("one ensemble has no spread: give the trees several members")
 

@@ -143,7 +143,7 @@ JOBS = {
             "batch_size": 32,
             "network": "patches",
             "downsample": 2,
-            "codes": 2048,
+            "codes": 1024,
             "latent": 32,
             "width": 128,
             "skip_bad": True,

@@ -83,6 +83,22 @@ def test_dead_codes_are_restarted_at_vectors_of_the_batch():
 
 
 @torch.no_grad()
+def test_where_there_are_more_codes_than_vectors_they_settle():
+    """Restarted anywhere, codes would take each other's places for ever."""
+    centres = 10 * _latents(12, 3, 1, seed=3)
+    q = Quantizer(64, 3, decay=0.9, dead=0.1)
+    found = []
+    for step in range(200):
+        rows = Rows(24, seed=step)
+        drawn = rows.stream("which").bits(1)[:, 0] % 12
+        q(centres[drawn], rows)
+        found.append(q.nearest(centres[:, :, 0]))
+    assert all(torch.equal(found[-1], one) for one in found[-40:])
+    assert len(found[-1].unique()) == 12
+    assert float((q.codebook[found[-1]] - centres[:, :, 0]).abs().max()) < 1e-3
+
+
+@torch.no_grad()
 def test_the_first_batch_starts_the_codes_near_the_data():
     q = Quantizer(16, 2)
     centres = 10 * _latents(4, 2, 1, seed=3)

@@ -8,7 +8,9 @@ each is the running mean of the vectors that chose it (van den Oord, Vinyals, Ka
 
 which is an online k-means. Encoder outputs are held to their codes by the commitment term |z - sg(e)|^2. A code that
 nobody chooses never moves again; such dead codes are restarted at vectors of the batch (Dhariwal et al. 2020,
-Jukebox, section 3.1).
+Jukebox, section 3.1). No two codes begin at the same place, and none where a code is already: where there are fewer
+different vectors than codes, as of patches of tokens, codes would else take each other's places for ever, and no law of
+codes could be learned.
 
 Everything is a function of the global batch: sums are reduced over processes, and the vectors for restarts are those
 with the smallest random keys of all, keys that belong to rows and not to processes. So two processes hold the same
@@ -27,6 +29,10 @@ from torch import Tensor, nn
 from oneprior.core import InputError, Rows, ShapeError
 
 _CHUNK = 1 << 24  # distances held at once
+_SERVED = 1e-3
+"""A vector is at its code where its squared distance is below this share of the variance of all codes."""
+_LAST = torch.iinfo(torch.int64).max
+"""The key of a vector that no code is restarted at."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,8 @@ class Quantizer(nn.Module):
         code = self.lookup(codes)
         if keys is not None:
             self._follow(statistics)
-            self._restart(vectors, keys, float(statistics[:, 0].sum()))
+            off = (vectors - self.codebook[codes.reshape(-1)]).square().sum(1)
+            self._restart(vectors, torch.where(off > self._served(), keys, _LAST), float(statistics[:, 0].sum()))
         commitment = (z - code).square().flatten(1).mean(1)
         return Quantized(z + (code - z).detach(), codes, commitment, perplexity)
 
@@ -152,17 +159,28 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def _restart(self, vectors: Tensor, keys: Tensor, total: float) -> None:
-        """Put dead codes on vectors of the batch, with the count of an even share."""
+        """Put dead codes on vectors of the batch whose key is not the last, with the count of an even share."""
         even = total / self.codes
         lost = (self.counts < self.dead * even).nonzero().squeeze(1)
         if lost.numel():
-            chosen = self._candidates(vectors, keys)[torch.arange(len(lost), device=lost.device)]
+            chosen, keys = self._candidates(vectors, keys)
+            chosen = _apart(chosen[keys < _LAST], self._served())[: len(lost)]
+            lost = lost[: len(chosen)]
             self.codebook[lost], self.sums[lost], self.counts[lost] = chosen, chosen * even, even
+
+    def _served(self) -> Tensor:
+        """The squared distance below which a vector is at its code."""
+        share = self.counts / self.counts.sum()
+        mean = share @ self.codebook
+        return _SERVED * (share @ (self.codebook - mean).square().sum(1))
 
     @torch.no_grad()
     def _start(self, vectors: Tensor, keys: Tensor) -> None:
         """The first codes: vectors of the first batch, then a few steps of k-means."""
-        self.codebook.copy_(self._candidates(vectors, keys))
+        first = self._candidates(vectors, keys)[0]
+        centre = first.mean(0)
+        first = _apart(first, _SERVED * (first - centre).square().sum(1).mean())
+        self.codebook.copy_(torch.cat([first, centre.expand(self.codes - len(first), -1)]))
         table = self.codebook.new_zeros(self.codes, 1 + self.width)
         for _ in range(self.lloyd):
             table = self._statistics(vectors, self.nearest(vectors))
@@ -173,16 +191,25 @@ class Quantizer(nn.Module):
         self.sums.copy_(self.codebook * self.counts[:, None])
         self.started.fill_(True)
 
-    def _candidates(self, vectors: Tensor, keys: Tensor) -> Tensor:
-        """The K vectors of the global batch with the smallest keys, in order, repeated where there are fewer; (K,
-        d)."""
+    def _candidates(self, vectors: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """The vectors of the global batch with the smallest keys, K or all there are, in order, and their keys."""
         order = keys.argsort(stable=True)[: self.codes]
         vectors, keys = vectors[order], keys[order]
         if _processes() > 1:
             vectors, keys = _gather(vectors), _gather(keys)
             order = keys.argsort(stable=True)[: self.codes]
-            vectors = vectors[order]
-        return vectors[torch.arange(self.codes, device=vectors.device) % len(vectors)]
+            vectors, keys = vectors[order], keys[order]
+        return vectors, keys
+
+
+def _apart(vectors: Tensor, least: Tensor) -> Tensor:
+    """Those without an earlier one at a squared distance of the least or below, (m, d) -> (k, d)."""
+    near = torch.zeros(len(vectors), dtype=torch.bool, device=vectors.device)
+    size, number = max(1, _CHUNK // max(1, len(vectors))), torch.arange(len(vectors), device=vectors.device)
+    for part, own in zip(vectors.split(size), number.split(size), strict=True):
+        apart = torch.cdist(part, vectors, compute_mode="donot_use_mm_for_euclid_dist").square()
+        near[own] = ((apart <= least) & (number < own[:, None])).any(1)
+    return vectors[~near]
 
 
 def _processes() -> int:

@@ -146,6 +146,7 @@ JOBS = {
             "codes": 1024,
             "latent": 32,
             "width": 128,
+            "prior_start": 0.5,
             "skip_bad": True,
         },
         data="zinc",

@@ -85,8 +85,8 @@ def test_dead_codes_are_restarted_at_vectors_of_the_batch():
 @torch.no_grad()
 def test_where_there_are_more_codes_than_vectors_they_settle():
     """Restarted anywhere, codes would take each other's places for ever."""
-    centres = 10 * _latents(12, 3, 1, seed=3)
-    q = Quantizer(64, 3, decay=0.9, dead=0.1)
+    centres = 10 * _latents(12, 9, 1, seed=3)
+    q = Quantizer(64, 9, decay=0.9, dead=0.1)
     found = []
     for step in range(200):
         rows = Rows(24, seed=step)

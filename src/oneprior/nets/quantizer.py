@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from oneprior.core import InputError, Rows, ShapeError
 
 _CHUNK = 1 << 24  # distances held at once
-_SERVED = 1e-3
+_SERVED = 1e-2
 """A vector is at its code where its squared distance is below this share of the variance of all codes."""
 _LAST = torch.iinfo(torch.int64).max
 """The key of a vector that no code is restarted at."""

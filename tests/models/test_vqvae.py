@@ -178,3 +178,5 @@ def test_a_collapsed_codebook_is_told():
     assert not model.doubts({})
     (said,) = model.doubts({"metric/perplexity": 1.2})
     assert "as many as 1.2" in said
+    assert model.doubts({"metric/perplexity": 1.2, "metric/codes_in_use": 0.05})
+    assert not model.doubts({"metric/perplexity": 1.2, "metric/codes_in_use": 0.4})  # most tokens are an end

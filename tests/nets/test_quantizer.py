@@ -83,6 +83,17 @@ def test_dead_codes_are_restarted_at_vectors_of_the_batch():
 
 
 @torch.no_grad()
+def test_no_code_is_put_elsewhere_where_a_law_of_codes_is_learned():
+    q = Quantizer(8, 2, decay=0.5, dead=0.1, lloyd=0)
+    q.adopt(torch.cat([torch.zeros(1, 2), torch.full((7, 2), 50.0) + torch.arange(7.0)[:, None]]))
+    z = _latents(16, 2, 4)
+    for step in range(12):
+        q(z, Rows(16, seed=step), restarts=False)
+    assert len(q.nearest(z.movedim(1, -1).reshape(-1, 2)).unique()) == 1
+    assert float(q.codebook[0].abs().max()) > 0.01  # it follows all the same
+
+
+@torch.no_grad()
 def test_where_there_are_more_codes_than_vectors_they_settle():
     """Restarted anywhere, codes would take each other's places for ever."""
     centres = 10 * _latents(12, 9, 1, seed=3)

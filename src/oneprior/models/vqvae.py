@@ -12,8 +12,8 @@ whose conditionals are exact: x = f(codes), codes ~ p(codes).
 
 Codec and transformer are trained in one run, as two players: the codec never sees the transformer's loss, and the
 transformer never moves the codec. It starts when `prior_start` of the training is done and learns while the codes
-settle; no second run, no second pass over the data. Conditions go to the transformer, as part of its start token; the
-codec has none.
+settle: they still follow their vectors, and none is put elsewhere; no second run, no second pass over the data.
+Conditions go to the transformer, as part of its start token; the codec has none.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ if TYPE_CHECKING:
 
 
 _COLLAPSED = 0.02
-"""Share of the codes, used alike, below which a codebook has collapsed."""
+"""Share of the codes, used alike, below which a codebook has collapsed,"""
+_ALIVE = 0.1
+"""unless more than this share is used now and then, as of sequences that are mostly their own end."""
 
 
 class VQVAE(Model):
@@ -178,7 +180,8 @@ class VQVAE(Model):
         return {"codes": mean_over_rows(F.cross_entropy(logits.movedim(-1, 1), codes, reduction="none").mean(1), batch)}
 
     def _quantize(self, x: Tensor, rows: Rows | None) -> Quantized:
-        return self.quantizer(self._encode(x), rows)
+        settled = self.progress >= self.config.prior_start
+        return self.quantizer(self._encode(x), rows, restarts=not settled)
 
     def _encode(self, x: Tensor) -> Tensor:
         encoder = self.encoder
@@ -263,7 +266,7 @@ class VQVAE(Model):
 
     def doubts(self, losses: Mapping[str, float]) -> list[str]:
         used, codes = losses.get("metric/perplexity", math.inf), self.config.codes
-        if used >= max(_COLLAPSED * codes, 2.0):
+        if used >= max(_COLLAPSED * codes, 2.0) or losses.get("metric/codes_in_use", 0.0) > _ALIVE:
             return []
         return [
             f"hardly any of the {codes} codes is in use (as many as {used:.1f} used alike would be): what it draws "

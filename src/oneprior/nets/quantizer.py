@@ -110,12 +110,13 @@ class Quantizer(nn.Module):
         self.sums.copy_(codebook * self.counts[:, None])
         self.started.fill_(True)
 
-    def forward(self, z: Tensor, rows: Rows | None = None) -> Quantized:
+    def forward(self, z: Tensor, rows: Rows | None = None, *, restarts: bool = True) -> Quantized:
         """Quantise; in training mode with `rows`, update the running means first on nothing but this batch.
 
         Args:
             z: (n, d, *grid).
             rows: random keys for starts and restarts; None leaves the codebook as it is.
+            restarts: whether dead codes may be put elsewhere; not any more once a law of codes is learned.
 
         Raises:
             ShapeError: if z has another number of channels than the codes.
@@ -137,8 +138,9 @@ class Quantizer(nn.Module):
         code = self.lookup(codes)
         if keys is not None:
             self._follow(statistics)
-            off = (vectors - self.codebook[codes.reshape(-1)]).square().sum(1)
-            self._restart(vectors, torch.where(off > self._served(), keys, _LAST), float(statistics[:, 0].sum()))
+            if restarts:
+                off = (vectors - self.codebook[codes.reshape(-1)]).square().sum(1)
+                self._restart(vectors, torch.where(off > self._served(), keys, _LAST), float(statistics[:, 0].sum()))
         commitment = (z - code).square().flatten(1).mean(1)
         return Quantized(z + (code - z).detach(), codes, commitment, perplexity)
 

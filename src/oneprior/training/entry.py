@@ -111,6 +111,9 @@ def train_iter(
     )
     if before is None and material.training.geometry.tokens and hasattr(model_config, "one_hot"):
         model_config = replace(model_config, one_hot=material.training.geometry.groups)
+    told = model is not None or "prior_start" in given.model
+    if before is None and source and not told and getattr(model_config, "prior_start", 1) < 1:
+        model_config = replace(model_config, prior_start=0.0)  # the codes have a meaning already, and keep it
     commission = Commission(family, config, model_config, material, folder, Team(device), before, source)
     if before is not None:
         check_same(commission)

@@ -128,6 +128,7 @@ def test_the_prior_follows_and_everything_is_encoded_anew(campaign):
     for _ in campaign.retrain():
         pass
     assert campaign.run.path.name == "prior-001"
+    assert campaign.run.record.model["prior_start"] == 0  # codes keep what they mean
     assert not campaign.due
     assert (campaign._data_points() != before).any()
     again = Campaign.resume(campaign.folder, digits())

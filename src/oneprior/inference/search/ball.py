@@ -40,7 +40,8 @@ def small_ball(atoms: Atoms, bonus: Bonus, most: int) -> SmallBall | None:
     nothing else is in the way: a distance to data, a number that is weighed."""
     weighed = any(row.factors for alternatives in atoms.rows for rows in alternatives for row in rows)
     size = sum(len(column) for column in atoms.columns)
-    if weighed or (bonus.distance and bonus.data is not None) or size * size > 2 * most:
+    tables = size * max(size, *(len(boxes.value) for boxes in (*atoms.boxes, *(boxes for boxes, _ in atoms.floors))))
+    if weighed or (bonus.distance and bonus.data is not None) or tables > 2 * most:
         return None
     certain = [row for alternatives in atoms.rows if len(alternatives) == 1 for row in alternatives[0]]
     return next((ball for row in certain if (ball := _ball(row, atoms)) is not None), None)

@@ -13,18 +13,21 @@ from oneprior.nets.autoencoder import (
     diffusers_autoencoder,
     latent_grid,
 )
+from oneprior.nets.patches import PatchDecoder, PatchEncoder
 
 SHAPES = [(2, 30), (1, 16, 16), (3, 13, 18), (1, 9, 8, 10)]
+PAIRS = {"convolutions": (ConvEncoder, ConvDecoder), "patches": (PatchEncoder, PatchDecoder)}
 
 
+@pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("downsample", [1, 2, 4])
 @torch.no_grad()
-def test_grids_and_events_of_any_size_in_any_dimension(shape, downsample):
-    encoder = ConvEncoder(shape, 6, downsample=downsample, width=8)
-    decoder = ConvDecoder(shape, 3, downsample=downsample, width=8)
+def test_grids_and_events_of_any_size_in_any_dimension(shape, downsample, pair):
+    encoder = PAIRS[pair][0](shape, 6, downsample=downsample, width=8)
+    decoder = PAIRS[pair][1](shape, 3, downsample=downsample, width=8)
     z = encoder(torch.randn(2, *shape))
-    assert z.shape == (2, 6, *(-(-s // downsample) for s in shape[1:]))
+    assert z.shape == (2, 6, *(-(-s // downsample) for s in shape[1:])) == (2, 6, *encoder.grid)
     assert decoder(z[:, :3]).shape == (2, *shape)
 
 

@@ -1,20 +1,8 @@
-"""Codes of patches: any size in any dimension, and each place sees its own patch only."""
+"""Codes of patches: each place sees its own patch only. Sizes and dimensions: `test_autoencoder`."""
 
-import pytest
 import torch
 
 from oneprior.nets.patches import PatchDecoder, PatchEncoder
-
-
-@pytest.mark.parametrize("shape", [(2, 30), (1, 16, 16), (3, 13, 18), (1, 9, 8, 10)], ids=str)
-@pytest.mark.parametrize("downsample", [1, 2, 4])
-@torch.no_grad()
-def test_grids_and_events_of_any_size_in_any_dimension(shape, downsample):
-    encoder = PatchEncoder(shape, 6, downsample=downsample, width=8)
-    decoder = PatchDecoder(shape, 6, downsample=downsample, width=8)
-    z = encoder(torch.randn(2, *shape))
-    assert z.shape == (2, 6, *(-(-s // downsample) for s in shape[1:])) == (2, 6, *encoder.grid)
-    assert decoder(z).shape == (2, *shape)
 
 
 @torch.no_grad()

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from oneprior.core import InputError, ShapeError
+from oneprior.nets.dims import CONV
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, VQModel
 
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
 
@@ -53,7 +53,7 @@ class Residual(nn.Module):
 
     def __init__(self, dims: int, width: int) -> None:
         super().__init__()
-        conv = _CONV[dims]
+        conv = CONV[dims]
         self.body = nn.Sequential(
             _norm(width), nn.SiLU(), conv(width, width, 3, padding=1),
             _norm(width), nn.SiLU(), conv(width, width, 3, padding=1),
@@ -96,7 +96,7 @@ class ConvEncoder(nn.Module):
         dims, self.grid = len(space), latent_grid(tuple(space), downsample)
         self.padding = _padding(space, self.grid, downsample)
         widths = _widths(width, downsample)
-        conv = _CONV[dims]
+        conv = CONV[dims]
         layers: list[nn.Module] = [] if downsample > 1 else [conv(channels, widths[0], 3, padding=1)]
         for level, (a, b) in enumerate(zip([channels, *widths[:-1]], widths, strict=True) if downsample > 1 else ()):
             layers.append(conv(a, b, 4, stride=2, padding=1))
@@ -137,7 +137,7 @@ class ConvDecoder(nn.Module):
         first = list(reversed(padding[::2]))
         self.crop = (..., *(slice(p, p + s) for p, s in zip(first, space, strict=True)))
         widths = _widths(width, downsample)
-        top, conv = widths[-1], _CONV[dims]
+        top, conv = widths[-1], CONV[dims]
         self.stem: nn.Module = conv(latent, top, 3, padding=1)
         if vector:
             self.stem = nn.Sequential(nn.Linear(latent, top * self.grid.numel()), nn.Unflatten(1, (top, *self.grid)))

@@ -31,10 +31,10 @@ from torch.nn import functional as F
 
 from oneprior.core import ConditionSpec, Rows, ShapeError
 from oneprior.nets.adversarial import ConditionImage, ConditionVector, Critic, Generator, Given, resize
+from oneprior.nets.dims import CONV
 
 SLOPE = 0.2
 GAIN = math.sqrt(2.0 / (1.0 + SLOPE**2))
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _COARSEST = 6
 _Layer = TypeVar("_Layer", nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -121,7 +121,7 @@ class ConvGenerator(Generator):
         self.change = nn.ModuleList(_change(a, b, dims) for a, b in zip(widths[:1] + widths[:-1], widths, strict=True))
         self.stages = nn.ModuleList(nn.Sequential(*[Residual(w, total, dims) for _ in range(blocks)]) for w in widths)
         self.picture = nn.ModuleList(_picture_input(self.given_image.channels, w, dims) for w in widths)
-        self.out = he_start(_CONV[dims](widths[-1], channels * patch**dims, 1), 1.0)
+        self.out = he_start(CONV[dims](widths[-1], channels * patch**dims, 1), 1.0)
 
     def forward(self, z: Tensor, given: Given, noise: Tensor | None = None) -> Tensor:
         n = z.shape[0]
@@ -157,7 +157,7 @@ class ConvCritic(Critic):
         self.given_vector = ConditionVector(conditions, last)
         self.given_image = ConditionImage(conditions, dims)
         total = blocks * len(widths)
-        self.enter = he_start(_CONV[dims]((channels + self.given_image.channels) * patch**dims, widths[0], 1), 1.0)
+        self.enter = he_start(CONV[dims]((channels + self.given_image.channels) * patch**dims, widths[0], 1), 1.0)
         self.change = nn.ModuleList(_change(a, b, dims) for a, b in zip(widths[:1] + widths[:-1], widths, strict=True))
         self.stages = nn.ModuleList(nn.Sequential(*[Residual(w, total, dims) for _ in range(blocks)]) for w in widths)
         self.basis = nn.Parameter(torch.randn(last, *self.sizes[-1]) / math.sqrt(math.prod(self.sizes[-1])))
@@ -198,7 +198,7 @@ class Residual(nn.Module):
 
     def __init__(self, width: int, total: int, dims: int) -> None:
         super().__init__()
-        conv, inside = _CONV[dims], 2 * width
+        conv, inside = CONV[dims], 2 * width
         groups = math.gcd(inside, max(1, inside // 16))
         gain = GAIN * total**-0.25
         self.widen = he_start(conv(width, inside, 1), gain)
@@ -221,15 +221,15 @@ def he_start(layer: _Layer, gain: float) -> _Layer:
 
 def _change(inside: int, outside: int, dims: int) -> nn.Module:
     """Another number of channels between two levels, or nothing to do."""
-    return nn.Identity() if inside == outside else he_start(_CONV[dims](inside, outside, 1, bias=False), 1.0)
+    return nn.Identity() if inside == outside else he_start(CONV[dims](inside, outside, 1, bias=False), 1.0)
 
 
 def _picture_input(channels: int, width: int, dims: int) -> nn.Module:
-    return he_start(_CONV[dims](channels, width, 1), 1.0) if channels else nn.Identity()
+    return he_start(CONV[dims](channels, width, 1), 1.0) if channels else nn.Identity()
 
 
 def _channels_and_axes(event_shape: torch.Size | tuple[int, ...]) -> tuple[int, int]:
-    if len(event_shape) - 1 not in _CONV:
+    if len(event_shape) - 1 not in CONV:
         raise ShapeError(
             "event",
             event_shape,

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from oneprior.core import ConditionSpec, ShapeError
 from oneprior.nets.adversarial import Given
+from oneprior.nets.dims import CONV
 
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _POOL = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 _GRID = 8  # an image becomes at most so many tokens along each axis
 
@@ -88,6 +88,6 @@ def _embedding(spec: ConditionSpec, width: int) -> nn.Module:
     if spec.kind == "class":
         return nn.Embedding(spec.classes, width)
     if spec.kind == "image":
-        conv = _CONV[len(spec.shape) - 1]
+        conv = CONV[len(spec.shape) - 1]
         return nn.Sequential(conv(spec.shape[0], width, 3, padding=1), nn.SiLU(), conv(width, width, 3, padding=1))
     return nn.Linear(spec.shape[-1], width)

@@ -19,8 +19,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from oneprior.core import Rows
-
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+from oneprior.nets.dims import CONV
 
 Features = Callable[[Tensor], Tensor | Sequence[Tensor]]
 
@@ -35,7 +34,7 @@ class PatchCritic(nn.Module):
 
     def __init__(self, event_shape: torch.Size | tuple[int, ...], width: int = 32) -> None:
         super().__init__()
-        conv = _CONV[len(event_shape) - 1]
+        conv = CONV[len(event_shape) - 1]
         halvings = max(0, min(2, int(math.log2(min(event_shape[1:]))) - 1))
         widths = [width << level for level in range(halvings)] or [width]
         layers: list[nn.Module] = []

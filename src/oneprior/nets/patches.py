@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from oneprior.nets.autoencoder import latent_grid
 from oneprior.nets.convnet import from_patches, to_patches
-
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+from oneprior.nets.dims import CONV
 
 
 class PatchEncoder(nn.Module):
@@ -58,5 +57,5 @@ class PatchDecoder(nn.Module):
 
 
 def _pointwise(dims: int, a: int, width: int, b: int) -> nn.Sequential:
-    conv = _CONV[dims]
+    conv = CONV[dims]
     return nn.Sequential(conv(a, width, 1), nn.SiLU(), conv(width, width, 1), nn.SiLU(), conv(width, b, 1))

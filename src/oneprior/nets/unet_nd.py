@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from oneprior.nets.dims import CONV
 from oneprior.nets.embeddings import time_embedding
 
 Module = TypeVar("Module", bound=nn.Module)
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 class UNetND(nn.Module):
@@ -49,7 +49,7 @@ class UNetND(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        conv, self.emb = _CONV[dims], 4 * widths[0]
+        conv, self.emb = CONV[dims], 4 * widths[0]
         self.frequencies = widths[0]
         self.time = nn.Sequential(nn.Linear(widths[0], self.emb), nn.SiLU(), nn.Linear(self.emb, self.emb))
         self.stem = conv(inputs, widths[0], 3, padding=1)
@@ -105,7 +105,7 @@ class Stage(nn.Module):
 
     def __init__(self, dims: int, a: int, b: int, emb: int, dropout: float, attends: bool, tokens: int) -> None:
         super().__init__()
-        conv = _CONV[dims]
+        conv = CONV[dims]
         self.before = nn.Sequential(_norm(a), nn.SiLU(), conv(a, b, 3, padding=1))
         self.told = silent(nn.Linear(emb, 2 * b))
         self.norm = _norm(b)

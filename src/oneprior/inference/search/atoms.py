@@ -18,6 +18,9 @@ from oneprior.inference.search.constraints import Constraint, Row
 from oneprior.inference.search.forest import Forest
 from oneprior.inference.search.space import Categorical, Integer, Numeric, Space
 
+SLACK = 1e-9
+"""By which a sum may miss its bound: rounding."""
+
 
 @dataclass(frozen=True, eq=False)
 class ColumnAtoms:
@@ -79,6 +82,12 @@ class Boxes:
     path_column: np.ndarray
     path_allowed: tuple[np.ndarray, ...]
 
+    def asking(self, columns: int) -> list[np.ndarray]:
+        """For each column the pairs of leaf and column, by their numbers, that ask for it."""
+        order = np.argsort(self.path_column, kind="stable")
+        cut = np.searchsorted(self.path_column[order], np.arange(columns + 1))
+        return [order[a:b] for a, b in zip(cut[:-1], cut[1:], strict=True)]
+
     @property
     def highest(self) -> float:
         """The sum of the best leaves: no point is higher."""
@@ -110,6 +119,10 @@ class AtomRow:
     low: float
     high: float
 
+    def of(self, c: int, column: ColumnAtoms) -> np.ndarray:
+        """The weights of a column's atoms, (A,)."""
+        return self.weights.get(c, np.zeros(len(column)))
+
 
 @dataclass(frozen=True, eq=False)
 class Atoms:
@@ -133,6 +146,27 @@ class Atoms:
     def start(self) -> np.ndarray:
         """Where the atoms of each column start when all are in one line, (columns + 1,)."""
         return np.concatenate([[0], np.cumsum([len(column) for column in self.columns])])
+
+    @property
+    def asked(self) -> list[list[list[AtomRow]]]:
+        """The alternatives of each constraint that can be broken: one that may be without rows always holds."""
+        return [alternatives for alternatives in self.rows if all(alternatives)]
+
+    @property
+    def counted(self) -> bool:
+        """Whether constraints are of atoms alone: no number is weighed by its value."""
+        return not any(row.factors for alternatives in self.rows for rows in alternatives for row in rows)
+
+    def rewards(self, terms: Mapping[int, np.ndarray]) -> list[np.ndarray]:
+        """Of each column's atoms, (A,): what their codes are rewarded with.
+
+        Args:
+            terms: of columns of codes, by number: a reward of each code, (K,).
+        """
+        return [
+            terms[c][column.value.astype(np.int64)] if c in terms else np.zeros(len(column))
+            for c, column in enumerate(self.columns)
+        ]
 
     def encode(self, points: np.ndarray) -> np.ndarray:
         """The atoms of points, (n, columns) int64."""

@@ -16,10 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oneprior.inference.search.atoms import AtomRow, Atoms, Boxes, ColumnAtoms
+from oneprior.inference.search.atoms import SLACK, AtomRow, Atoms, Boxes
 from oneprior.inference.search.objective import Bonus, Goal
-
-_SLACK = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +33,11 @@ class SmallBall:
     radius: int
 
 
-def small_ball(atoms: Atoms, bonus: Bonus, most: int) -> SmallBall | None:
-    """The ball that holds all that is allowed, if there is one of at most two columns and about so many points, and
-    nothing else is in the way: a distance to data, a number that is weighed."""
-    weighed = any(row.factors for alternatives in atoms.rows for rows in alternatives for row in rows)
+def small_ball(atoms: Atoms, most: int) -> SmallBall | None:
+    """The ball that holds all that is allowed, if there is one of at most two columns and about so many points."""
     size = sum(len(column) for column in atoms.columns)
     tables = size * max(size, *(len(boxes.value) for boxes in (*atoms.boxes, *(boxes for boxes, _ in atoms.floors))))
-    if weighed or (bonus.distance and bonus.data is not None) or tables > 2 * most:
+    if tables > 2 * most:
         return None
     certain = [row for alternatives in atoms.rows if len(alternatives) == 1 for row in alternatives[0]]
     return next((ball for row in certain if (ball := _ball(row, atoms)) is not None), None)
@@ -51,7 +47,7 @@ def _ball(row: AtomRow, atoms: Atoms) -> SmallBall | None:
     """A row that counts the columns that are as in a centre."""
     centre, same = np.zeros(len(atoms.columns), dtype=np.int64), 0.0
     for c, column in enumerate(atoms.columns):
-        weight = row.weights.get(c, np.zeros(len(column)))
+        weight = row.of(c, column)
         if len(column) > 1 and not (np.isin(weight, (0.0, 1.0)).all() and weight.sum() == 1):
             return None
         centre[c], same = int(weight.argmax()), same + float(weight.max())
@@ -63,7 +59,7 @@ def best_in_ball(ball: SmallBall, atoms: Atoms, goal: Goal, bonus: Bonus) -> tup
     """The best grid of atoms in a ball, (columns,), and its value; None and -inf where none is allowed.
 
     Args:
-        ball: see `small_ball`.
+        ball: see `small_ball` and `listing.by_atoms`.
         atoms: the small problem.
         goal: of the mean prediction.
         bonus: what is added.
@@ -73,7 +69,7 @@ def best_in_ball(ball: SmallBall, atoms: Atoms, goal: Goal, bonus: Bonus) -> tup
     members = [_Around(boxes, atoms, ball.centre) for boxes in atoms.boxes]
     floors = [(_Around(boxes, atoms, ball.centre), low) for boxes, low in atoms.floors]
     rows = _Rows(atoms, ball.centre)
-    reward = np.concatenate([_reward(bonus, c, one) for c, one in enumerate(atoms.columns)])
+    reward = np.concatenate(atoms.rewards(bonus.terms))
     own = atoms.start[:-1] + ball.centre
     gained = reward - reward[own][column]
     found: tuple[np.ndarray | None, float] = (None, -np.inf)
@@ -90,7 +86,7 @@ def best_in_ball(ball: SmallBall, atoms: Atoms, goal: Goal, bonus: Bonus) -> tup
             continue  # whatever is allowed of them
         inside = rows.hold(p)
         for floor, low in floors:
-            inside &= floor.values(p) >= low - _SLACK
+            inside &= floor.values(p) >= low - SLACK
         if ball.radius == 0:
             inside &= atom == ball.centre[column]
         value = np.where(inside, value, -np.inf)
@@ -102,11 +98,6 @@ def best_in_ball(ball: SmallBall, atoms: Atoms, goal: Goal, bonus: Bonus) -> tup
                 grid[p] = k
             found = (grid, float(value[k, j]))
     return found
-
-
-def _reward(bonus: Bonus, c: int, column: ColumnAtoms) -> np.ndarray:
-    term = bonus.terms.get(c)
-    return np.zeros(len(column)) if term is None else term[column.value.astype(np.int64)]
 
 
 class _Around:
@@ -128,9 +119,7 @@ class _Around:
         wide = np.repeat(self.own, np.diff(start), 1)
         self.broken = self.own.sum(1, dtype=np.int16)[:, None] - wide + breaks  # with one atom changed, (L, A)
         self.single = boxes.base + boxes.value @ (self.broken == 0)  # (A,)
-        order = np.argsort(boxes.path_column, kind="stable")
-        cut = np.searchsorted(boxes.path_column[order], np.arange(len(atoms.columns) + 1))
-        self.asking = [boxes.path_leaf[order[a:b]] for a, b in zip(cut[:-1], cut[1:], strict=True)]
+        self.asking = [boxes.path_leaf[own] for own in boxes.asking(len(atoms.columns))]
 
     def values(self, p: int | None) -> np.ndarray:
         """Predictions where one atom is changed, (1, A), or one of column p and one behind it, (A of p, ..)."""
@@ -154,17 +143,16 @@ class _Rows:
         self.start = atoms.start
         self.told = [
             [[self._changes(row, atoms, centre) for row in rows] for rows in alternatives]
-            for alternatives in atoms.rows
-            if all(alternatives)  # one without rows always holds
+            for alternatives in atoms.asked
         ]
 
     @staticmethod
     def _changes(row: AtomRow, atoms: Atoms, centre: np.ndarray) -> tuple[np.ndarray, float, float]:
         """By how much each atom changes its sum, (A,), and how far that may go down and up."""
-        weights = [row.weights.get(c, np.zeros(len(column))) for c, column in enumerate(atoms.columns)]
+        weights = [row.of(c, column) for c, column in enumerate(atoms.columns)]
         now = [float(weight[k]) for weight, k in zip(weights, centre, strict=True)]
         change = np.concatenate([weight - one for weight, one in zip(weights, now, strict=True)])
-        return change, row.low - sum(now) - _SLACK, row.high - sum(now) + _SLACK
+        return change, row.low - sum(now) - SLACK, row.high - sum(now) + SLACK
 
     def hold(self, p: int | None) -> np.ndarray:
         """Whether all constraints hold where one atom is changed, or two; as `_Around.values` has them."""

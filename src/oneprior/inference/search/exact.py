@@ -28,7 +28,7 @@ from oneprior.inference.search.ball import best_in_ball, small_ball
 from oneprior.inference.search.constraints import AtLeast, Constraint, Exclude, Worked, column_number
 from oneprior.inference.search.ensembles import read_forest
 from oneprior.inference.search.forest import Forest
-from oneprior.inference.search.listing import best_listed, can_list
+from oneprior.inference.search.listing import best_listed, by_atoms, can_list
 from oneprior.inference.search.local import Climb, climb
 from oneprior.inference.search.objective import Bonus, Goal, acquisition
 from oneprior.inference.search.program import Program, Solved
@@ -209,10 +209,11 @@ class Search:
     def _best(self, constraints: Sequence[Constraint], starts: np.ndarray | None, seconds: float) -> Best:
         start, effort = time.perf_counter(), self.effort
         atoms = self._atoms(constraints)
-        if effort.exact and can_list(atoms, self.bonus, effort.listed):
-            return self._listed(atoms, best_listed(atoms, self.goal, self.bonus), start)
-        if effort.exact and (ball := small_ball(atoms, self.bonus, _PAIRS * effort.listed)) is not None:
-            return self._listed(atoms, best_in_ball(ball, atoms, self.goal, self.bonus), start)
+        if effort.exact and by_atoms(atoms, self.bonus):
+            if can_list(atoms, effort.listed):
+                return self._listed(atoms, best_listed(atoms, self.goal, self.bonus), start)
+            if (ball := small_ball(atoms, _PAIRS * effort.listed)) is not None:
+                return self._listed(atoms, best_in_ball(ball, atoms, self.goal, self.bonus), start)
         program = Program(atoms, self.goal, self.bonus) if effort.exact else None
         begin = np.empty((0, len(self.space))) if starts is None else self.space.checked(starts)
         rng = np.random.default_rng(effort.seed)

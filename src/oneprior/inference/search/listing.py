@@ -12,24 +12,25 @@ import string
 
 import numpy as np
 
-from oneprior.inference.search.atoms import AtomRow, Atoms, Boxes
+from oneprior.inference.search.atoms import SLACK, AtomRow, Atoms, Boxes
 from oneprior.inference.search.objective import Bonus, Goal
 
-_SLACK = 1e-9
+
+def by_atoms(atoms: Atoms, bonus: Bonus) -> bool:
+    """Whether grids can be looked through atom by atom: there is no distance to data, and no number is weighed."""
+    return atoms.counted and not (bonus.distance and bonus.data is not None)
 
 
-def can_list(atoms: Atoms, bonus: Bonus, most: int) -> bool:
-    """Whether there are at most so many grids, and nothing in the way: a distance to data, a number that is weighed."""
-    weighed = any(row.factors for alternatives in atoms.rows for rows in alternatives for row in rows)
-    few = math.prod(len(column) for column in atoms.columns) <= most
-    return few and not weighed and not (bonus.distance and bonus.data is not None)
+def can_list(atoms: Atoms, most: int) -> bool:
+    """Whether there are at most so many grids."""
+    return math.prod(len(column) for column in atoms.columns) <= most
 
 
 def best_listed(atoms: Atoms, goal: Goal, bonus: Bonus) -> tuple[np.ndarray | None, float]:
     """The best grid of atoms, (columns,), and its value; None and -inf where no grid is allowed.
 
     Args:
-        atoms: the small problem; see `can_list`.
+        atoms: the small problem; see `by_atoms` and `can_list`.
         goal: of the mean prediction.
         bonus: what is added.
     """
@@ -38,8 +39,9 @@ def best_listed(atoms: Atoms, goal: Goal, bonus: Bonus) -> tuple[np.ndarray | No
     value = goal(mean)
     if bonus.spread:
         value = value + bonus.spread * np.mean([np.abs(member - mean) for member in members], 0)
-    for c, term in bonus.terms.items():
-        value = value + _along(term[atoms.columns[c].value.astype(np.int64)], (c,), atoms)
+    rewards = atoms.rewards(bonus.terms)
+    for c in bonus.terms:
+        value = value + _along(rewards[c], (c,), atoms)
     value = np.where(_allowed(atoms), value, -np.inf)
     place = np.unravel_index(int(value.argmax()), value.shape)
     best = float(value[place])
@@ -89,17 +91,16 @@ def _along(table: np.ndarray, columns: tuple[int, ...], atoms: Atoms) -> np.ndar
 def _allowed(atoms: Atoms) -> np.ndarray:
     """Which grids keep all constraints."""
     found = np.ones(_shape(atoms), dtype=bool)
-    for alternatives in atoms.rows:
-        if all(alternatives):  # one without rows always holds
-            either = np.zeros_like(found)
-            for rows in alternatives:
-                every = np.ones_like(found)
-                for row in rows:
-                    every &= _holds(row, atoms)
-                either |= every
-            found &= either
+    for alternatives in atoms.asked:
+        either = np.zeros_like(found)
+        for rows in alternatives:
+            every = np.ones_like(found)
+            for row in rows:
+                every &= _holds(row, atoms)
+            either |= every
+        found &= either
     for boxes, low in atoms.floors:
-        found &= _everywhere(boxes, atoms) >= low - _SLACK
+        found &= _everywhere(boxes, atoms) >= low - SLACK
     return found
 
 
@@ -107,4 +108,4 @@ def _holds(row: AtomRow, atoms: Atoms) -> np.ndarray:
     total = np.zeros([1] * len(_free(atoms)))
     for c, weight in row.weights.items():
         total = total + _along(weight, (c,), atoms)
-    return (total >= row.low - _SLACK) & (total <= row.high + _SLACK)
+    return (total >= row.low - SLACK) & (total <= row.high + SLACK)

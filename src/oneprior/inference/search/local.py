@@ -86,12 +86,11 @@ class _Tables:
 
     def __init__(self, boxes: Boxes, columns: int, sizes: np.ndarray) -> None:
         self.boxes = boxes
-        order = np.argsort(boxes.path_column, kind="stable")
-        cut = np.searchsorted(boxes.path_column[order], np.arange(columns + 1))
-        self.leaf = [boxes.path_leaf[order[a:b]] for a, b in zip(cut[:-1], cut[1:], strict=True)]
+        asking = boxes.asking(columns)
+        self.leaf = [boxes.path_leaf[own] for own in asking]
         self.allowed = [
-            np.array([boxes.path_allowed[k] for k in order[a:b]], dtype=bool).reshape(b - a, size)
-            for a, b, size in zip(cut[:-1], cut[1:], sizes, strict=True)
+            np.array([boxes.path_allowed[k] for k in own], dtype=bool).reshape(len(own), size)
+            for own, size in zip(asking, sizes, strict=True)
         ]
         self.weighed = [
             boxes.value[leaf][:, None] * allowed for leaf, allowed in zip(self.leaf, self.allowed, strict=True)
@@ -121,10 +120,7 @@ class _Climber:
         self.tables = [_Tables(boxes, len(self.sizes), self.sizes) for boxes in forests]
         self.members, self.low = len(atoms.boxes), np.array([low for _, low in atoms.floors])
         self.coded = atoms.space.coded
-        self.terms = [
-            bonus.terms[c][column.value.astype(np.int64)] if c in bonus.terms else np.zeros(len(column))
-            for c, column in enumerate(atoms.columns)
-        ]
+        self.terms = atoms.rewards(bonus.terms)
         self.data = None
         if bonus.distance and bonus.data is not None:
             self.data = np.unique(atoms.encode(bonus.data), axis=0)
@@ -221,9 +217,8 @@ class _Rows:
     """
 
     def __init__(self, atoms: Atoms) -> None:
-        asked = [alternatives for alternatives in atoms.rows if all(alternatives)]  # one without rows always holds
-        plain = [row for alternatives in asked if len(alternatives) == 1 for row in alternatives[0]]
-        chosen = [alternatives for alternatives in asked if len(alternatives) > 1]
+        plain = [row for alternatives in atoms.asked if len(alternatives) == 1 for row in alternatives[0]]
+        chosen = [alternatives for alternatives in atoms.asked if len(alternatives) > 1]
         flat = plain + [row for alternatives in chosen for rows in alternatives for row in rows]
         self.low, self.high = np.array([row.low for row in flat]), np.array([row.high for row in flat])
         self.plain = len(plain)
@@ -282,4 +277,4 @@ class _Rows:
 
 def _weights(row: AtomRow, c: int, column: ColumnAtoms) -> np.ndarray:
     """A number weighs by its atom's value here; the exact search may choose another within the atom."""
-    return row.weights.get(c, np.zeros(len(column))) + row.factors.get(c, 0.0) * column.value
+    return row.of(c, column) + row.factors.get(c, 0.0) * column.value

@@ -154,10 +154,7 @@ class Program:
             self._nonlinear(members, leaves)
         if self.bonus.distance and self.bonus.data is not None:
             self._distance()
-        rewards = np.zeros(int(self.start[-1]))
-        for c, term in self.bonus.terms.items():
-            rewards[self.start[c] : self.start[c + 1]] = term[self.atoms.columns[c].value.astype(np.int64)]
-        self.cost[0] = self.cost[0] + rewards  # the atoms are the first variables
+        self.cost[0] = self.cost[0] + np.concatenate(self.atoms.rewards(self.bonus.terms))  # atoms come first
 
     def _forest(self, boxes: Boxes, share: float) -> int:
         """Leaves of a forest and their rows; the number of its first leaf."""

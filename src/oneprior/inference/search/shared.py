@@ -29,10 +29,12 @@ class SharedTable:
     Args:
         base: of no code, b.
         worth: of each code, t, (K,); `LEVELS` different values at most.
+        strength: of the ridge that it was fitted with.
     """
 
     base: float
     worth: np.ndarray
+    strength: float = 0.0
 
     def predict(self, points: np.ndarray) -> np.ndarray:
         """b + sum_p t[x_p] of grids of codes, (n, places) -> (n,)."""
@@ -76,4 +78,4 @@ def fit_table(points: np.ndarray, scores: np.ndarray, codes: int, strength: floa
     worth, seen = np.asarray(fitted.coef_), np.bincount(columns, minlength=codes)
     rounded = DecisionTreeRegressor(max_leaf_nodes=LEVELS).fit(worth[:, None], worth, sample_weight=seen + 1.0)
     worth = rounded.predict(worth[:, None])
-    return SharedTable(float(np.mean(scores) - worth[columns].sum() / n), worth)
+    return SharedTable(float(np.mean(scores) - worth[columns].sum() / n), worth, strength)

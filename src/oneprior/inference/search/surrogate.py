@@ -108,33 +108,34 @@ def fit_surrogate(
     for k in range(trees.members):
         out = parts[k % len(parts)]
         rest = np.setdiff1d(order, out)
-        table, strength = _best_table(space, points, scores, rest, out) if shared else (None, 0.0)
-        told = 0.0 if table is None else table.predict(points)
-        count, predicted = _best_count(space, features, scores - told, rest, out, trees)
+        table = _best_table(space, points, scores, rest, out) if shared else None
+        left = _left(table, points, scores)
+        count, predicted = _best_count(space, features, left, rest, out, trees)
         if k == 0:
-            off = (scores - told)[out] - predicted
+            off = left[out] - predicted
             variance = max(float(np.var(scores[out])), 1e-12)
             first = (1 - float(np.mean(off**2)) / variance, float(np.mean(off**2)) ** 0.5, count)
-        if trees.members > 1:
-            models.append(_sum(space, _fit(space, features[rest], (scores - told)[rest], count, trees), table))
-            continue
-        if table is not None:
-            table = fit_table(points, scores, len(table.worth), strength)
-            told = table.predict(points)
-        models.append(_sum(space, _fit(space, features, scores - told, count, trees), table))
+        used = rest
+        if trees.members == 1:  # of several each has its own part held out, for their spread
+            used = np.arange(len(points))
+            table = None if table is None else fit_table(points, scores, len(table.worth), table.strength)
+            left = _left(table, points, scores)
+        models.append(_sum(space, _fit(space, features[used], left[used], count, trees), table))
     return Surrogate(tuple(models), space, *first, len(points))
 
 
-def _best_table(
-    space: Space, points: np.ndarray, scores: np.ndarray, rest: np.ndarray, out: np.ndarray
-) -> tuple[SharedTable, float]:
-    """The shared table that predicts held-out points best, and the strength of its ridge."""
+def _left(table: SharedTable | None, points: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """What a shared table leaves to the trees, (n,)."""
+    return scores if table is None else scores - table.predict(points)
+
+
+def _best_table(space: Space, points: np.ndarray, scores: np.ndarray, rest: np.ndarray, out: np.ndarray) -> SharedTable:
+    """The shared table that predicts held-out points best."""
     sizes = {column.size if isinstance(column, Categorical) else 0 for column in space.columns}
     if len(sizes) > 1 or not space.categories.all():
         raise InputError("a shared table is of codes of one codebook, shown as codes, at every place")
     tables = [fit_table(points[rest], scores[rest], max(sizes), strength) for strength in STRENGTHS]
-    off = [float(np.mean((table.predict(points[out]) - scores[out]) ** 2)) for table in tables]
-    return tables[int(np.argmin(off))], STRENGTHS[int(np.argmin(off))]
+    return min(tables, key=lambda table: float(np.mean(_left(table, points[out], scores[out]) ** 2)))
 
 
 def _sum(space: Space, model: LGBMRegressor, table: SharedTable | None) -> LGBMRegressor | Forest:

@@ -1,6 +1,7 @@
 """The exact search against all points, its certificates, and laws that any optimum obeys."""
 
 import itertools
+from dataclasses import replace
 
 import lightgbm
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
 
 from oneprior.core import InputError
+from oneprior.inference.search import exact
 from oneprior.inference.search.constraints import Allowed, AtLeast, Ball, Exclude, Linear, fixed
 from oneprior.inference.search.exact import Effort, Search, maximise
 from oneprior.inference.search.local import Climb
@@ -19,6 +21,7 @@ SPACE = Space.grid(POSITIONS, CODES)
 ALL = np.array(list(itertools.product(range(CODES), repeat=POSITIONS)), dtype=float)
 """7,776 points."""
 QUICK = Effort(seconds=30, climb=Climb(points=8, rounds=2))
+PROGRAMS = replace(QUICK, listed=0)
 
 
 def codes(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -255,3 +258,54 @@ def test_a_program_that_is_too_large_is_refused_with_its_size(monkeypatch):
 def test_constraints_that_make_no_sense_are_refused(constraint, said):
     with pytest.raises(InputError, match=said):
         maximise(ensemble(0), SPACE, [constraint])
+
+
+FLOOR = {k: WEIGHTS[k] for k in range(POSITIONS)}
+
+
+@pytest.mark.parametrize("floors", [(-1.0, 0.5), (0.5, -1.0)], ids=["tighter", "looser"])
+def test_what_is_proven_of_a_ball_holds_while_constraints_are_added(floors):
+    """One search asked again and again, and a new one each time, say the same; all points are asked."""
+    model, weighed = ensemble(0), WEIGHTS[np.arange(POSITIONS), ALL.astype(int)].sum(1)
+    search, balls, excluded = Search(model, SPACE, effort=PROGRAMS), Ball(CENTRES, 2), []
+    values, allowed = model.predict(ALL), APART.min(1) <= 2
+    for low in floors:
+        for _ in range(4):
+            best = search.best([balls, Linear(FLOOR, low=low), *excluded])
+            inside = allowed & (weighed >= low)
+            holds(best, values[inside])
+            assert inside[(best.point == ALL).all(1).argmax()]
+            excluded.append(Exclude(best.point, 2))
+            allowed &= (best.point != ALL).sum(1) >= 2
+
+
+def test_a_ball_is_not_proven_again(monkeypatch):
+    built = []
+
+    class Counted(exact.Program):
+        def __init__(self, *given):
+            built.append(1)
+            super().__init__(*given)
+
+    monkeypatch.setattr(exact, "Program", Counted)
+    search, balls, excluded, programs = Search(ensemble(0), SPACE, effort=PROGRAMS), Ball(CENTRES, 1), [], []
+    for _ in range(4):
+        before = len(built)
+        excluded.append(Exclude(search.best([balls, *excluded]).point))
+        programs.append(len(built) - before)
+    assert programs[0] == 3
+    assert max(programs[1:]) < 3
+    absent = [int(np.setdiff1d(np.arange(CODES), CENTRES[:, c])[0]) for c in (0, 1)]
+    forbidden = [balls, Allowed(0, absent[:1]), Allowed(1, absent[1:])]
+    nothing = Search(ensemble(0), SPACE, effort=PROGRAMS)
+    assert [nothing.best(forbidden).status for _ in range(2)] == ["infeasible"] * 2
+
+
+def test_codes_that_are_alike_are_told_anew():
+    """Of what was proven before another point was excluded, too."""
+    search, balls, excluded = Search(ensemble(0), SPACE, effort=QUICK), Ball(CENTRES, 2), []
+    for _ in range(6):
+        best = search.best([balls, *excluded])
+        for grid in itertools.islice(itertools.product(*best.alike), 50):
+            assert all((np.array(grid) != one.points).any() for one in excluded)
+        excluded.append(Exclude(best.point))

@@ -34,7 +34,7 @@ from typing import Any
 from torch import Tensor
 
 from oneprior.core import InputError, user_function
-from oneprior.evaluation.specifications import measures, music
+from oneprior.evaluation.specifications import measures, molecules, music
 from oneprior.evaluation.specifications.outputs import Outputs
 from oneprior.evaluation.specifications.rules import AllOf, AnyOf, Bound, Implies, Rule, Scope
 from oneprior.evaluation.specifications.suite import Specification, Suite
@@ -59,6 +59,11 @@ MEASURES: Mapping[str, tuple[Callable[..., Tensor], Scope]] = {
     "highest_note": (music.highest_note, "sample"),
     "notes": (music.notes, "sample"),
     "crossings": (music.crossings, "sample"),
+    "largest_ring": (molecules.largest_ring, "sample"),
+    "smallest_ring": (molecules.smallest_ring, "sample"),
+    "atoms": (molecules.atoms, "sample"),
+    "charge": (molecules.charge, "sample"),
+    "charged_atoms": (molecules.charged_atoms, "sample"),
     "class_share": (measures.class_share, "sample"),
     "label_probability": (measures.label_probability, "conditional"),
     "label_rank": (measures.label_rank, "conditional"),

@@ -88,6 +88,14 @@ class Boxes:
         cut = np.searchsorted(self.path_column[order], np.arange(columns + 1))
         return [order[a:b] for a, b in zip(cut[:-1], cut[1:], strict=True)]
 
+    def at(self, x: np.ndarray) -> float:
+        """The prediction of a grid of atoms, (columns,)."""
+        pairs = zip(self.path_column, self.path_allowed, strict=True)
+        broken = np.array([not allowed[x[c]] for c, allowed in pairs], dtype=bool)
+        inside = np.ones(len(self.value), dtype=bool)
+        inside[self.path_leaf[broken]] = False
+        return float(self.base + self.value[inside].sum())
+
     @property
     def highest(self) -> float:
         """The sum of the best leaves: no point is higher."""
@@ -156,6 +164,16 @@ class Atoms:
     def counted(self) -> bool:
         """Whether constraints are of atoms alone: no number is weighed by its value."""
         return not any(row.factors for alternatives in self.rows for rows in alternatives for row in rows)
+
+    def allow(self, x: np.ndarray) -> bool:
+        """Whether all constraints hold of a grid of atoms, (columns,); where they are `counted`."""
+
+        def holds(row: AtomRow) -> bool:
+            total = sum(float(weight[x[c]]) for c, weight in row.weights.items())
+            return row.low - SLACK <= total <= row.high + SLACK
+
+        every = all(any(all(map(holds, rows)) for rows in alternatives) for alternatives in self.asked)
+        return every and all(boxes.at(x) >= low - SLACK for boxes, low in self.floors)
 
     def rewards(self, terms: Mapping[int, np.ndarray]) -> list[np.ndarray]:
         """Of each column's atoms, (A,): what their codes are rewarded with.

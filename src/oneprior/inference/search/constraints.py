@@ -183,6 +183,13 @@ def fixed(space: Space, point: np.ndarray, columns: Sequence[int]) -> list[Const
     return [Allowed(int(c), [int(point[c])]) for c in columns]
 
 
+def at_least_as_tight(a: Constraint, b: Constraint) -> bool:
+    """Whether a is known to allow nothing that b does not: it is b, or has the same sum between narrower ends."""
+    if isinstance(a, Linear) and isinstance(b, Linear):
+        return a.weights is b.weights and a.low >= b.low and a.high <= b.high
+    return a is b
+
+
 def column_number(space: Space, which: int | str) -> int:
     """The number of a column that is told by number or by name."""
     if isinstance(which, str):

@@ -25,7 +25,14 @@ import numpy as np
 from oneprior.core import InputError, ShapeError
 from oneprior.inference.search.atoms import Atoms, merge
 from oneprior.inference.search.ball import best_in_ball, small_ball
-from oneprior.inference.search.constraints import AtLeast, Constraint, Exclude, Worked, column_number
+from oneprior.inference.search.constraints import (
+    AtLeast,
+    Constraint,
+    Exclude,
+    Worked,
+    at_least_as_tight,
+    column_number,
+)
 from oneprior.inference.search.ensembles import read_forest
 from oneprior.inference.search.forest import Forest
 from oneprior.inference.search.listing import best_listed, by_atoms, can_list
@@ -72,6 +79,16 @@ class Best:
         """bound - value: at most so much better is any point; 0 below what floats can tell."""
         least = 1e-12 * max(1.0, abs(self.value))
         return self.bound - self.value if self.bound - self.value > least else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Proven:
+    """What was found of one alternative of a choice, under some other constraints; holds them, so that each keeps its
+    identity."""
+
+    choice: Constraint
+    others: Sequence[Constraint]
+    best: Best
 
 
 @dataclass(frozen=True)
@@ -133,6 +150,7 @@ class Search:
             raise InputError("no model to maximise")
         self.forests = [read_forest(one, space) for one in models]
         self._floors: dict[int, tuple[Any, Forest]] = {}  # by identity: a model that is held keeps its number
+        self._proven: dict[tuple[int, int], _Proven] = {}  # by the identity of an "or", and alternative
         self.space, self.goal, self.effort = space, goal, effort
         if bonus.distance and bonus.data is None:
             raise InputError("distance as a bonus needs the data that it is taken to")
@@ -166,7 +184,8 @@ class Search:
         """The point of the highest value.
 
         An "or", such as several balls, is solved as one program for each of its alternatives, which are small: one of
-        them all takes several times as long.
+        them all takes several times as long. What an earlier search has proven of an alternative under the same
+        constraints, or some of them, is not proven again: its bound holds, and its point where it is still allowed.
 
         Args:
             constraints: all of them hold.
@@ -175,13 +194,20 @@ class Search:
         Raises:
             InputError: for a program too large to hold.
         """
-        parts = self._alternatives(constraints)
-        if len(parts) == 1:
-            return self._best(parts[0], starts, self.effort.seconds)
-        start, found = time.perf_counter(), []
-        for k, part in enumerate(parts):
+        choice, parts = self._alternatives(constraints)
+        if choice is None:
+            return self._best(self._atoms(parts[0]), starts, self.effort.seconds)
+        start, found, value = time.perf_counter(), list[Best](), -np.inf
+        others = [one for one in constraints if one is not choice]
+        before = [self._known_of(choice, k, others) for k in range(len(parts))]
+        ceiling = [np.inf if one is None else one.bound for one in before]
+        for done, k in enumerate(np.argsort(ceiling)[::-1].tolist()):
+            if found and ceiling[k] <= value:  # and so are all that are left
+                break
             left = self.effort.seconds - (time.perf_counter() - start)
-            found.append(self._best(part, starts, left / (len(parts) - k)))
+            found.append(self._of_part(parts[k], before[k], starts, left / (len(parts) - done)))
+            self._proven[id(choice), k] = _Proven(choice, others, found[-1])
+            value = max(value, found[-1].value)
         best = max(found, key=lambda one: one.value)
         bound = max(one.bound for one in found)
         return replace(
@@ -194,21 +220,41 @@ class Search:
             nodes=sum(one.nodes for one in found),
         )
 
-    def _alternatives(self, constraints: Sequence[Constraint]) -> list[list[Constraint]]:
-        """One list of constraints for each alternative of the only one that has some; else all as they are."""
+    def _alternatives(self, constraints: Sequence[Constraint]) -> tuple[Constraint | None, list[list[Constraint]]]:
+        """The only constraint that has alternatives, and a list of constraints for each of them; else None, and all as
+        they are."""
         if not self.effort.exact:
-            return [list(constraints)]
-        plain: list[Constraint] = [one for one in constraints if isinstance(one, AtLeast)]
-        worked = [Worked(one.alternatives(self.space)) for one in constraints if not isinstance(one, AtLeast)]
-        choices = [one for one in worked if len(one.either) > 1]
-        if len(choices) != 1 or len(choices[0].either) > _ALTERNATIVES:
-            return [[*plain, *worked]]
-        others = [*plain, *(one for one in worked if one is not choices[0])]
-        return [[*others, Worked([rows])] for rows in choices[0].either]
+            return None, [list(constraints)]
+        plain = [one for one in constraints if isinstance(one, AtLeast)]
+        worked = {one: Worked(one.alternatives(self.space)) for one in constraints if not isinstance(one, AtLeast)}
+        choices = [one for one, rows in worked.items() if len(rows.either) > 1]
+        if len(choices) != 1 or len(worked[choices[0]].either) > _ALTERNATIVES:
+            return None, [[*plain, *worked.values()]]
+        either = worked.pop(choices[0]).either
+        return choices[0], [[*plain, *worked.values(), Worked([rows])] for rows in either]
 
-    def _best(self, constraints: Sequence[Constraint], starts: np.ndarray | None, seconds: float) -> Best:
+    def _known_of(self, choice: Constraint, k: int, others: Sequence[Constraint]) -> Best | None:
+        """What was proven of an alternative under no more than these constraints."""
+        before = self._proven.get((id(choice), k))
+        if before is None or not all(any(at_least_as_tight(a, b) for a in others) for b in before.others):
+            return None
+        return before.best
+
+    def _of_part(
+        self, part: Sequence[Constraint], before: Best | None, starts: np.ndarray | None, seconds: float
+    ) -> Best:
+        """The best of an alternative, which may be what it was before."""
+        atoms = self._atoms(part)
+        if before is not None and before.status != "time limit":
+            again = replace(before, seconds=0.0, nodes=0)
+            if again.point is None:
+                return again
+            if atoms.counted and atoms.allow(atoms.encode(again.point[None])[0]):
+                return replace(again, alike=_alike(atoms, again.point))
+        return self._best(atoms, starts, seconds)
+
+    def _best(self, atoms: Atoms, starts: np.ndarray | None, seconds: float) -> Best:
         start, effort = time.perf_counter(), self.effort
-        atoms = self._atoms(constraints)
         if effort.exact and by_atoms(atoms, self.bonus):
             if can_list(atoms, effort.listed):
                 return self._listed(atoms, best_listed(atoms, self.goal, self.bonus), start)

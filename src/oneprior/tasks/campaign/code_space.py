@@ -38,6 +38,8 @@ _SAMPLE = 1000
 """Events of the data that tell how likely the data are."""
 _TRIES = 3
 """Other codes of each place by which it is found whether the place matters."""
+_KEEPING = 0.1
+"""Share of the points that keep the rules, by an ensemble's word, that its bound may exclude."""
 _REFUSED, _LEARNED = 60, 6
 """Grids in a round that may break a rule or repeat an event, and after how many of them the rules are learned anew."""
 
@@ -156,19 +158,24 @@ class CodeSpace(Latents):
     def _rules(
         self, known: Known, space: Space, settings: Settings, refused: Sequence[tuple[np.ndarray, str]]
     ) -> list[Constraint]:
-        """What an ensemble has learned of the rules; the more was refused, the more room is left to be safe."""
+        """What an ensemble has learned of the rules, once some point broke one: they are not to be broken, or no more
+        than nine in ten that keep them are said to; the more was refused in this round, the more room is left. Of rules
+        that are counted, such as of rings, most of what keeps them is at their bound."""
         if not known.admission:
             return []
         some = np.random.default_rng(settings.seed).permutation(len(known.data))[: settings.best]
         points = np.concatenate([known.data[some], known.every[len(known.data) :], *(p[None] for p, _ in refused)])
         margins = known.admission.margins(self.decode(points))[0].numpy()
         sure = np.isfinite(margins)
-        wide = max(float(np.median(np.abs(margins[sure]))), 1e-9) if sure.any() else 0.0
-        margins = np.clip(margins, -wide, wide)
-        if np.ptp(margins) == 0:  # kept or broken by all alike: nothing to learn, and each is looked at
+        told = np.abs(margins[sure & (margins != 0)])
+        wide = max(float(np.median(told)), 1e-9) if len(told) else 0.0
+        margins, kept = np.clip(margins, -wide, wide), margins >= 0
+        if kept.all() or np.ptp(margins) == 0:  # kept or broken by all alike: nothing to learn, and each is looked at
             return []
         learned = fit_surrogate(space, points, margins, settings.trees, seed=settings.seed)
-        return [AtLeast(learned.models[0], learned.error * len(refused) / (2 * _LEARNED))]
+        said = learned.predict(points[kept]) if kept.any() else np.zeros(1)
+        low = min(0.0, float(np.quantile(said, _KEEPING)))
+        return [AtLeast(learned.models[0], low + learned.error * len(refused) / (2 * _LEARNED))]
 
     def _other_event(self, point: np.ndarray, own: bytes) -> Constraint:
         """Not the codes of a point where they matter: those whose change makes another event (of a sequence, none

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from oneprior.core import Geometry, InputError
-from oneprior.data import open_dataset, write_events
+from oneprior.data import molecules, open_dataset, write_events
 from oneprior.data.decoded import BadFileError
 from oneprior.data.molecules import END, as_smiles
 
@@ -119,3 +119,9 @@ def test_a_table_without_smiles_names_its_columns_and_an_empty_cell_its_line(tmp
     with pytest.raises(InputError, match="line 3: is empty"):
         open_dataset(table, key="molecule")
     assert len(open_dataset(table, key="molecule", skip_bad=True)) == 1
+
+
+@pytest.mark.skipif(Chem is None, reason="RDKit is not installed")
+def test_a_molecule_has_one_canonical_name():
+    assert molecules.canonical(["OCC", "CCO", "C\\CO", ""]) == ["CCO", "CCO", "CCO", ""]
+    assert molecules.canonical(["no molecule"]) == ["no molecule"]

@@ -131,6 +131,18 @@ def as_smiles(x: Tensor, tokens: Sequence[str]) -> list[str]:
     return found
 
 
+def canonical(smiles: Sequence[str]) -> list[str]:
+    """One SMILES for each molecule, however it was written; as they are where RDKit is not installed, or cannot read
+    them."""
+    try:
+        from rdkit import Chem, RDLogger  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return list(smiles)
+    RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
+    read = ((one, Chem.MolFromSmiles(one) if one else None) for one in smiles)
+    return [one if molecule is None else Chem.MolToSmiles(molecule) for one, molecule in read]
+
+
 def _suffix(place: Path) -> str:
     name = place.name.lower().removesuffix(".gz")
     return Path(name).suffix

@@ -34,6 +34,7 @@ class Search:
         trees: of the ensemble that stands for the score, at most; held-out events choose how many.
         depth: of a tree.
         leaf: scored events in a leaf, at least.
+        own_share: share of the ensemble's fit that what the campaign has scored itself has, at least.
         radius: codes that may differ from one of the best events; any number where not given.
         apart: codes in which candidates of a round differ, at least; a sixteenth of all by default.
         distance: weight of the codes that differ from the nearest known event: to explore.
@@ -47,6 +48,7 @@ class Search:
     trees: int = 800
     depth: int = 2
     leaf: int = 20
+    own_share: float = 0.0
     radius: int | None = None
     apart: int | None = None
     distance: float = 0.0
@@ -318,6 +320,7 @@ class Optimise(Command):
         return Settings(
             objectives=objectives,
             trees=Trees(most=search.trees, depth=search.depth, least=search.leaf),
+            own_share=search.own_share,
             radius=search.radius,
             apart=search.apart,
             distance=search.distance,
@@ -338,8 +341,8 @@ _KEPT = {
     "--depth": "trees.depth",
     "--leaf": "trees.least",
     **{
-        f"--{name}": name
-        for name in ("radius", "apart", "distance", "realism", "unlikely", "splits", "seconds", "seed")
+        f"--{name.replace('_', '-')}": name
+        for name in ["own_share", "radius", "apart", "distance", "realism", "unlikely", "splits", "seconds", "seed"]
     },
     "--spec": "rules",
     "--retrain-every": "retrain_every",

@@ -58,7 +58,9 @@ class SharedTable:
         return grower.forest(self.base)
 
 
-def fit_table(points: np.ndarray, scores: np.ndarray, codes: int, strength: float) -> SharedTable:
+def fit_table(
+    points: np.ndarray, scores: np.ndarray, codes: int, strength: float, weights: np.ndarray | None = None
+) -> SharedTable:
     """A table by ridge regression.
 
     Args:
@@ -66,6 +68,7 @@ def fit_table(points: np.ndarray, scores: np.ndarray, codes: int, strength: floa
         scores: (n,).
         codes: K.
         strength: of the ridge: so many observations of zero for each code.
+        weights: how much each grid counts, (n,); all alike by default.
     """
     from scipy.sparse import csr_array
     from sklearn.linear_model import Ridge
@@ -74,8 +77,9 @@ def fit_table(points: np.ndarray, scores: np.ndarray, codes: int, strength: floa
     n, places = points.shape
     rows, columns = np.repeat(np.arange(n), places), points.astype(np.int64).ravel()
     counts = csr_array((np.ones(n * places), (rows, columns)), shape=(n, codes))
-    fitted = Ridge(strength, solver="sparse_cg", tol=1e-6).fit(counts, scores)
+    fitted = Ridge(strength, solver="sparse_cg", tol=1e-6).fit(counts, scores, weights)
     worth, seen = np.asarray(fitted.coef_), np.bincount(columns, minlength=codes)
     rounded = DecisionTreeRegressor(max_leaf_nodes=LEVELS).fit(worth[:, None], worth, sample_weight=seen + 1.0)
     worth = rounded.predict(worth[:, None])
-    return SharedTable(float(np.mean(scores) - worth[columns].sum() / n), worth, strength)
+    left = scores - worth[columns].reshape(n, places).sum(1)
+    return SharedTable(float(np.average(left, weights=weights)), worth, strength)

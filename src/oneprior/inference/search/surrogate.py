@@ -74,7 +74,14 @@ class Surrogate:
 
 
 def fit_surrogate(
-    space: Space, points: np.ndarray, scores: np.ndarray, trees: Trees, seed: int = 0, *, shared: bool = False
+    space: Space,
+    points: np.ndarray,
+    scores: np.ndarray,
+    trees: Trees,
+    seed: int = 0,
+    *,
+    shared: bool = False,
+    weights: np.ndarray | None = None,
 ) -> Surrogate:
     """Fit ensembles to scores, as they are: no rounding, no scaling.
 
@@ -85,6 +92,8 @@ def fit_surrogate(
         trees: settings.
         seed: of what is held out.
         shared: whether what a code is worth wherever it stands comes first (`shared`), and trees learn the rest.
+        weights: how much each point counts, (n,), in the fit and in the choice of the number of trees; all alike by
+            default. What is said of held-out points counts each of them once.
 
     Raises:
         InputError: for scores that are all equal or not finite, too few points for a tree, or a shared table of
@@ -101,16 +110,16 @@ def fit_surrogate(
         )
     if np.ptp(scores) == 0:
         raise InputError(f"all {len(scores)} scores are {scores[0]:g}: there is nothing to learn from them")
-    features = space.features(points)
+    features, weights = space.features(points), np.ones(len(points)) if weights is None else np.asarray(weights, float)
     order = np.random.default_rng(seed).permutation(len(points))
     parts = np.array_split(order, max(2, round(1 / trees.held_out)))
     models, first = [], (0.0, 0.0, 0)
     for k in range(trees.members):
         out = parts[k % len(parts)]
         rest = np.setdiff1d(order, out)
-        table = _best_table(space, points, scores, rest, out) if shared else None
+        table = _best_table(space, points, scores, weights, rest, out) if shared else None
         left = _left(table, points, scores)
-        count, predicted = _best_count(space, features, left, rest, out, trees)
+        count, predicted = _best_count(space, features, left, weights, rest, out, trees)
         if k == 0:
             off = left[out] - predicted
             variance = max(float(np.var(scores[out])), 1e-12)
@@ -118,9 +127,9 @@ def fit_surrogate(
         used = rest
         if trees.members == 1:  # of several each has its own part held out, for their spread
             used = np.arange(len(points))
-            table = None if table is None else fit_table(points, scores, len(table.worth), table.strength)
+            table = None if table is None else fit_table(points, scores, len(table.worth), table.strength, weights)
             left = _left(table, points, scores)
-        models.append(_sum(space, _fit(space, features[used], left[used], count, trees), table))
+        models.append(_sum(space, _fit(space, features[used], left[used], weights[used], count, trees), table))
     return Surrogate(tuple(models), space, *first, len(points))
 
 
@@ -129,13 +138,15 @@ def _left(table: SharedTable | None, points: np.ndarray, scores: np.ndarray) -> 
     return scores if table is None else scores - table.predict(points)
 
 
-def _best_table(space: Space, points: np.ndarray, scores: np.ndarray, rest: np.ndarray, out: np.ndarray) -> SharedTable:
+def _best_table(
+    space: Space, points: np.ndarray, scores: np.ndarray, weights: np.ndarray, rest: np.ndarray, out: np.ndarray
+) -> SharedTable:
     """The shared table that predicts held-out points best."""
     sizes = {column.size if isinstance(column, Categorical) else 0 for column in space.columns}
     if len(sizes) > 1 or not space.categories.all():
         raise InputError("a shared table is of codes of one codebook, shown as codes, at every place")
-    tables = [fit_table(points[rest], scores[rest], max(sizes), strength) for strength in STRENGTHS]
-    return min(tables, key=lambda table: float(np.mean(_left(table, points[out], scores[out]) ** 2)))
+    tables = [fit_table(points[rest], scores[rest], max(sizes), strength, weights[rest]) for strength in STRENGTHS]
+    return min(tables, key=lambda table: float(weights[out] @ _left(table, points[out], scores[out]) ** 2))
 
 
 def _sum(space: Space, model: LGBMRegressor, table: SharedTable | None) -> LGBMRegressor | Forest:
@@ -143,7 +154,13 @@ def _sum(space: Space, model: LGBMRegressor, table: SharedTable | None) -> LGBMR
 
 
 def _best_count(
-    space: Space, features: np.ndarray, scores: np.ndarray, rest: np.ndarray, out: np.ndarray, trees: Trees
+    space: Space,
+    features: np.ndarray,
+    scores: np.ndarray,
+    weights: np.ndarray,
+    rest: np.ndarray,
+    out: np.ndarray,
+    trees: Trees,
 ) -> tuple[int, np.ndarray]:
     """The number of trees that predicts held-out points best, and its predictions of them."""
     import lightgbm
@@ -152,8 +169,8 @@ def _best_count(
     apart: dict[str, Any] = {"eval_X": features[out], "eval_y": scores[out]}
     if "eval_X" not in inspect.signature(lightgbm.LGBMRegressor.fit).parameters:  # before LightGBM 4.7
         apart = {"eval_set": [(features[out], scores[out])]}
-    held = {**apart, "eval_metric": "l2", "callbacks": [stop]}
-    model = _fit(space, features[rest], scores[rest], trees.most, trees, held)
+    held = {**apart, "eval_sample_weight": [weights[out]], "eval_metric": "l2", "callbacks": [stop]}
+    model = _fit(space, features[rest], scores[rest], weights[rest], trees.most, trees, held)
     count = max(1, int(model.best_iteration_ or trees.most))
     return count, np.asarray(model.predict(features[out], num_iteration=count))
 
@@ -162,6 +179,7 @@ def _fit(
     space: Space,
     features: np.ndarray,
     scores: np.ndarray,
+    weights: np.ndarray,
     count: int,
     trees: Trees,
     held: dict[str, Any] | None = None,
@@ -183,4 +201,5 @@ def _fit(
         verbose=-1,
     )
     coded: Sequence[int] = np.flatnonzero(space.categories).tolist()
-    return model.fit(features, scores, categorical_feature=coded or "auto", **(held or {}))  # type: ignore[arg-type]
+    given: dict[str, Any] = {"sample_weight": weights, "categorical_feature": coded or "auto", **(held or {})}
+    return model.fit(features, scores, **given)

@@ -38,6 +38,8 @@ _SAMPLE = 1000
 """Events of the data that tell how likely the data are."""
 _TRIES = 3
 """Other codes of each place by which it is found whether the place matters."""
+_OWN = 40.0
+"""Events of the data that one that a campaign has measured itself counts for, at most."""
 _KEEPING = 0.1
 """Share of the points that keep the rules, by an ensemble's word, that its bound may exclude."""
 _REFUSED, _LEARNED = 60, 6
@@ -159,8 +161,9 @@ class CodeSpace(Latents):
         self, known: Known, space: Space, settings: Settings, refused: Sequence[tuple[np.ndarray, str]]
     ) -> list[Constraint]:
         """What an ensemble has learned of the rules, once some point broke one: they are not to be broken, or no more
-        than nine in ten that keep them are said to; the more was refused in this round, the more room is left. Of rules
-        that are counted, such as of rings, most of what keeps them is at their bound."""
+        than nine in ten that keep them are said to, and fewer, the more was refused in this round: of rules that count,
+        such as of rings, most of what keeps them is at their bound. An ensemble that does not see most of what broke
+        them is of no use."""
         if not known.admission:
             return []
         some = np.random.default_rng(settings.seed).permutation(len(known.data))[: settings.best]
@@ -173,9 +176,13 @@ class CodeSpace(Latents):
         if kept.all() or np.ptp(margins) == 0:  # kept or broken by all alike: nothing to learn, and each is looked at
             return []
         learned = fit_surrogate(space, points, margins, settings.trees, seed=settings.seed)
-        said = learned.predict(points[kept]) if kept.any() else np.zeros(1)
-        low = min(0.0, float(np.quantile(said, _KEEPING)))
-        return [AtLeast(learned.models[0], low + learned.error * len(refused) / (2 * _LEARNED))]
+        said = learned.predict(points)
+        if not kept.any():
+            return [AtLeast(learned.models[0], learned.error * len(refused) / (2 * _LEARNED))]
+        lost = _KEEPING + (0.5 - _KEEPING) * len(refused) / _REFUSED
+        first, now = np.quantile(said[kept], [_KEEPING, lost])
+        low = min(0.0, float(first)) + float(now - first)
+        return [] if (said[~kept] < low).mean() < 0.5 else [AtLeast(learned.models[0], low)]
 
     def _other_event(self, point: np.ndarray, own: bytes) -> Constraint:
         """Not the codes of a point where they matter: those whose change makes another event (of a sequence, none
@@ -216,8 +223,13 @@ class CodeSpace(Latents):
         others = np.random.default_rng([settings.seed, number]).permutation(rest[rest < data])
         used = np.concatenate([best, rest[rest >= data], others[: settings.others]])
         points, scores, seed = known.points[used], known.scores[used], settings.seed + number
+        own = used >= data
+        share = settings.own_share / (1 - settings.own_share) * (~own).sum() / max(1, own.sum())
+        weights = np.where(own, np.clip(share, 1.0, _OWN), 1.0)
         fitted = {
-            splits: fit_surrogate(space, points, scores, settings.trees, seed=seed, shared=splits == "shared")
+            splits: fit_surrogate(
+                space, points, scores, settings.trees, seed=seed, shared=splits == "shared", weights=weights
+            )
             for splits, space in self._seen(settings).items()
         }
         return max(fitted.items(), key=lambda one: one[1].r2)

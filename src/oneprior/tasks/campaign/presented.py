@@ -7,7 +7,7 @@ from torch import Tensor
 
 from oneprior.data.midi import FORMAT as MUSIC
 from oneprior.data.midi import Note, as_notes
-from oneprior.data.molecules import FORMAT, as_smiles
+from oneprior.data.molecules import FORMAT, as_smiles, canonical
 from oneprior.data.one_hot import likeliest, one_hot
 from oneprior.data.write import in_units
 from oneprior.training import Run
@@ -31,9 +31,9 @@ def presented(run: Run, x: Tensor) -> list[Event]:
 
 
 def identities(run: Run, x: Tensor) -> list[bytes]:
-    """What two events that are stored alike have in common, (n, *event_shape) -> n of them."""
+    """What events that are stored alike, or are one molecule, have in common; (n, *event_shape) -> n of them."""
     if run.geometry.format == FORMAT:
-        return [one.encode() for one in as_smiles(x, run.geometry.tokens)]
+        return [one.encode() for one in canonical(as_smiles(x, run.geometry.tokens))]
     return [row.tobytes() for row in in_units(x, run.units, run.geometry)]
 
 

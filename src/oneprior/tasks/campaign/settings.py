@@ -19,6 +19,8 @@ class Settings:
         trees: of the surrogate.
         best: events of highest score that the surrogate is fitted to.
         others: events that it is fitted to beside them, drawn from the rest anew in every round.
+        own_share: weight of the campaign's own measurements in the fit, as a share of all, at least; each counts for 40
+            of the data at most. 0 where all count alike.
         radius: codes that may differ from one of `centres` events; None for no ball.
         centres: the best events around which balls lie.
         apart: codes in which the candidates of one round differ from each other, at least; a sixteenth where None.
@@ -44,6 +46,7 @@ class Settings:
     trees: Trees = field(default_factory=Trees)
     best: int = 2000
     others: int = 8000
+    own_share: float = 0.0
     radius: int | None = None
     centres: int = 10
     apart: int | None = None
@@ -65,6 +68,8 @@ class Settings:
         for name in ("distance", "spread", "realism", "retrain_every", "rank_k", "share", "first_share"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if not 0 <= self.own_share < 1:
+            raise InputError(f"own_share is a share from 0 to below 1, got {self.own_share:g}")
         if self.splits not in ("better", "codes", "shared", "codebook"):
             raise InputError(f"splits are 'codes', 'shared', 'codebook' or 'better', not {self.splits!r}")
         if self.spread and self.trees.members < 2:

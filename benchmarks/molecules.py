@@ -5,9 +5,9 @@ largest ring beyond six, each in units of its deviation over ZINC (Kusner, Paige
 molecules as SELFIES, all scored, a vqvae with a code for each token, `BUDGET` evaluations: the best, the 10th and the
 50th of what was found, never retrained, with weighted retraining (k = 0.001), and with even weights (k = infinity). A
 score below `FLOOR` is told as `FLOOR`: a ring of twelve atoms costs thirty, and how bad it is teaches nothing.
-Published, of a JT-VAE trained on ten times as many, after 500 evaluations: 19.7 ± 6.0, 15.6, 9.7 (k = 0.001), 6.9 ± 0.7, 5.3, 4.9
-(no weights), recomputed from the authors' files. A long chain of carbon has a high logP: the length that a model can
-write bounds what is found.
+Published, of a JT-VAE trained on ten times as many, after 500 evaluations: 19.7 ± 6.0, 15.6, 9.7 (k = 0.001),
+6.9 ± 0.7, 5.3, 4.9 (no weights), recomputed from the authors' files. A long chain of carbon has a high logP: the length
+that a model can write bounds what is found.
 
 Needs RDKit. Cells are kept (`benchmarks.kept`); `--only weighted`, `--only table`, `--only pictures`.
 """

@@ -228,13 +228,11 @@ def gather(options: Options) -> None:
     data = [cell for name in there for cell in _of_the_data(name, options)]
     for name in there:
         own = {(c["contender"], c["seed"]): c for c in cells if c["task"] == name}
-        for rival in CONTENDERS[1:]:
-            pairs = [(own["exact", s], own[rival, s]) for s in range(SEEDS) if {("exact", s), (rival, s)} <= set(own)]
+        for ours, rival in [("exact", rival) for rival in CONTENDERS[1:]] + [("free", "bayes"), ("near", "bayes")]:
+            pairs = [(own[ours, s], own[rival, s]) for s in range(SEEDS) if {(ours, s), (rival, s)} <= set(own)]
             if len(pairs) > 1:
-                figures[f"{name}_over_{rival}"] = _gain(pairs, rival)
-        if {("free", 0), ("bayes", 0)} <= set(own):
-            pairs = [(own["free", s], own["bayes", s]) for s in range(SEEDS) if {("free", s), ("bayes", s)} <= set(own)]
-            figures[f"{name}_free_over_bayes"] = _gain(pairs, "bayes")
+                label = "" if ours == "exact" else f"{ours}_"
+                figures[f"{name}_{label}over_{rival}"] = _gain(pairs, rival)
         known = [c["frechet"] for c in data if c["task"] == name and c["frechet"] is not None]
         for which in ("exact", "aimed"):
             cells_of = [c for (contender, _), c in own.items() if contender == which]

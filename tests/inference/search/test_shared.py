@@ -63,3 +63,27 @@ def test_columns_of_several_codebooks_share_nothing():
     for space in (Space((Categorical(4, "a"), Categorical(5, "b"))), Space.grid(2, 4, RNG.normal(size=(4, 3)))):
         with pytest.raises(InputError, match="one codebook"):
             fit_surrogate(space, points, points.sum(1), Trees(least=5), shared=True)
+
+
+def test_a_weight_is_as_many_rows():
+    points, scores = RNG.integers(0, 12, (60, 5)).astype(float), RNG.normal(size=60)
+    twice = np.r_[np.arange(60), np.arange(20), np.arange(20)]
+    weighed = fit_table(points, scores, 12, 1.0, np.where(np.arange(60) < 20, 3.0, 1.0))
+    repeated = fit_table(points[twice], scores[twice], 12, 1.0)
+    assert weighed.predict(points) == pytest.approx(repeated.predict(points), abs=0.2)
+    assert weighed.base + 5 * weighed.worth.mean() == pytest.approx(repeated.base + 5 * repeated.worth.mean(), abs=0.05)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_weighs_more_is_fitted_better(shared):
+    points = RNG.integers(0, 8, (600, 6)).astype(float)
+    own = np.arange(600) < 60
+    scores = points.sum(1) + np.where(own, -10.0 * (points[:, 0] == points[:, 1]) - 3.0, 0.0)
+    space, trees = Space.grid(6, 8), Trees(most=100, least=5)
+    errors = [
+        np.mean(
+            (fit_surrogate(space, points, scores, trees, shared=shared, weights=w).predict(points) - scores)[own] ** 2
+        )
+        for w in (None, np.where(own, 40.0, 1.0))
+    ]
+    assert errors[1] < 0.6 * errors[0]

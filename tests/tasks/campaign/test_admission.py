@@ -21,6 +21,7 @@ from oneprior.training import train
 
 TREES = Trees(most=30, least=5)
 DARK = {"checks": [{"name": "not too bright", "check": "mean", "at_most": 5.0}]}  # grey levels go to 16
+ONE = {"checks": [{"name": "one thing", "check": "parts", "threshold": 4.0, "at_most": 1}]}
 QUIET = {"held_out": 0.0, "preview_every": 0, "tracker": "none"}
 
 
@@ -72,6 +73,19 @@ def test_candidates_keep_the_rules(codes_run, family, tmp_path):
     assert {entry.note for entry in refused} <= {"it breaks the rule 'not too bright'"}
     assert sum(one["refused"] for one in held.ledger.rounds()) == len(refused)
     assert not [entry for entry in held.told() if entry.origin == "refused"]
+
+
+def test_a_rule_that_counts_leaves_room_for_what_is_at_its_bound(codes_run, tmp_path):
+    """Most of what keeps it has no margin at all, and must stay allowed."""
+    held = begun(codes_run, tmp_path / "parts", rules=ONE, unlikely=None)
+    known, latents = held._known(1), held.latents
+    margins = held.admission.margins(latents.decode(known.data))[0].numpy()
+    assert (margins == 0).mean() > 0.5
+    assert (margins < 0).any()
+    for rule in latents._rules(known, latents.space, held.settings, []):
+        said = rule.model.predict(known.data)
+        assert (said[margins >= 0] >= rule.low).mean() > 0.85
+        assert (said[margins < 0] >= rule.low).mean() < 0.5
 
 
 def test_rules_that_all_keep_or_none_can(codes_run, tmp_path):

@@ -79,6 +79,31 @@ def test_the_trees_see_all_that_the_campaign_measured(codes_run, tmp_path):
     assert [one["points"] for one in found.ledger.rounds()] == [120, 126]
 
 
+def test_own_measurements_weigh_what_was_asked(codes_run, tmp_path, monkeypatch):
+    from oneprior.tasks.campaign import code_space
+
+    seen, fit = [], code_space.fit_surrogate
+
+    def kept(*given, weights, **named):
+        seen.append(weights)
+        return fit(*given, weights=weights, **named)
+
+    monkeypatch.setattr(code_space, "fit_surrogate", kept)
+    data = digits()
+    settings = Settings(trees=QUICK.trees, splits="codes", own_share=0.1, unlikely=None)
+    found = Campaign.begin(tmp_path / "weighed", codes_run, data, settings)
+    found.score_data(range(400), [ink(data.batch(torch.tensor([row])).x) for row in range(400)])
+    for count in (1, 3):
+        for one in found.ask(count):
+            found.tell(one.id, 0.0)
+    found.ask(1)
+    assert (seen[0] == 1).all()
+    assert sorted(seen[1])[-2:] == [1, 40]  # no more, whatever its share
+    assert sorted(seen[2])[-5:] == pytest.approx([1, *[400 / 9 / 4] * 4])
+    with pytest.raises(InputError, match="own_share"):
+        Settings(own_share=1.0)
+
+
 def test_minimum_and_target_are_searched_for_too(codes_run, tmp_path):
     data, predicted = digits(), {}
     scores = [ink(data.batch(torch.tensor([row])).x) for row in range(400)]

@@ -41,7 +41,7 @@ def draw(options: Options) -> list[Path]:
         told, score = task(name, options), predictor(name, 0, options)
         highest = told.low[torch.from_numpy(np.argsort(-predicted(score, told.low))[:COLUMNS].copy())]
         real = told.high[torch.linspace(0, len(told.high) - 1, COLUMNS).long()]
-        lines = {"highest of the data": highest, **found, "real, never seen": real}
+        lines = {"highest of\nthe data": highest, **found, "real, never seen": real}
         shown = [(said, grid(x, columns=COLUMNS)) for said, x in lines.items()]
         made.append(stack(shown).save(ROOT / "docs/pictures" / f"optimise-{name}.png"))
         print(f"-> {made[-1]}")

@@ -35,6 +35,7 @@ from oneprior.training import Run, load
 
 BUDGET, BATCH, SEEDS, EVERY = 200, 5, 3, 50
 FLOOR = -3.0
+"""What a score is told as where it is lower."""
 CONTENDERS = {"alone": None, "weighted": 1e-3, "even": float("inf")}
 _ZINC = {"logP": (2.4571, 1.4343), "difficulty": (-3.0526, 0.8335), "ring": (-0.0486, 0.2860)}
 """Mean and deviation of each term over ZINC, as the authors' programs have them."""

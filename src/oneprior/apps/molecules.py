@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from oneprior.apps.pictures import Picture, encode, lettering
+from oneprior.data.molecules import chemistry
 
 _SIDE = 150
 
@@ -35,16 +36,15 @@ def drawn(smiles: Sequence[str], columns: int = 8) -> Picture:
 def _formula(smiles: str) -> Any:
     from PIL import Image, ImageDraw
 
-    try:
-        from rdkit import Chem, RDLogger  # pyright: ignore[reportMissingImports]
-        from rdkit.Chem.Draw import rdMolDraw2D  # pyright: ignore[reportMissingImports]
-    except ImportError:
+    chem = chemistry()
+    if chem is None:
         tile = Image.new("RGBA", (_SIDE, _SIDE), (255, 255, 255, 255))
         lines = "\n".join(textwrap.wrap(smiles or "no atom", 20))
         ImageDraw.Draw(tile).text((6, 6), lines, fill=(40, 40, 40, 255), font=lettering(11))
         return tile
-    RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
+    from rdkit.Chem.Draw import rdMolDraw2D  # pyright: ignore[reportMissingImports]
+
     pen = rdMolDraw2D.MolDraw2DCairo(_SIDE, _SIDE)
-    pen.DrawMolecule(Chem.MolFromSmiles(smiles) or Chem.MolFromSmiles(""))
+    pen.DrawMolecule(chem.MolFromSmiles(smiles) or chem.MolFromSmiles(""))
     pen.FinishDrawing()
     return Image.open(io.BytesIO(pen.GetDrawingText())).convert("RGBA")

@@ -134,13 +134,21 @@ def as_smiles(x: Tensor, tokens: Sequence[str]) -> list[str]:
 def canonical(smiles: Sequence[str]) -> list[str]:
     """One SMILES for each molecule, however it was written; as they are where RDKit is not installed, or cannot read
     them."""
+    chem = chemistry()
+    if chem is None:
+        return list(smiles)
+    read = ((one, chem.MolFromSmiles(one) if one else None) for one in smiles)
+    return [one if molecule is None else chem.MolToSmiles(molecule) for one, molecule in read]
+
+
+def chemistry() -> Any | None:
+    """RDKit's `Chem`, which keeps silent of molecules that it cannot read; None where it is not installed."""
     try:
         from rdkit import Chem, RDLogger  # pyright: ignore[reportMissingImports]
     except ImportError:
-        return list(smiles)
+        return None
     RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
-    read = ((one, Chem.MolFromSmiles(one) if one else None) for one in smiles)
-    return [one if molecule is None else Chem.MolToSmiles(molecule) for one, molecule in read]
+    return Chem
 
 
 def _suffix(place: Path) -> str:

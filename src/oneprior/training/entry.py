@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from oneprior.core import InputError
+from oneprior.core import Geometry, InputError
 from oneprior.data import open_dataset
 from oneprior.models import FAMILIES
 from oneprior.training.commission import Commission, carry_out, check_same
@@ -109,11 +109,9 @@ def train_iter(
         subject=subject,
         must_hold_out=config.keep == "best" or config.patience is not None,
     )
-    if before is None and material.training.geometry.tokens and hasattr(model_config, "one_hot"):
-        model_config = replace(model_config, one_hot=material.training.geometry.groups)
-    told = model is not None or "prior_start" in given.model
-    if before is None and source and not told and getattr(model_config, "prior_start", 1) < 1:
-        model_config = replace(model_config, prior_start=0.0)  # the codes have a meaning already, and keep it
+    if before is None:
+        told = model is not None or "prior_start" in given.model
+        model_config = _suited(model_config, material.training.geometry, coded=source is not None and not told)
     commission = Commission(family, config, model_config, material, folder, Team(device), before, source)
     if before is not None:
         check_same(commission)
@@ -173,6 +171,21 @@ def _model_config(family: str, model: Any, single: Mapping[str, Any], known: Run
             raise InputError(f"settings of {family} are a {kind.__name__}, got a {type(model).__name__}")
         base = model
     return _changed(base, single)
+
+
+def _suited(config: Any, geometry: Geometry, coded: bool) -> Any:
+    """The family's settings, as the data and a start from another run of codes have them, where the family has such.
+
+    Args:
+        config: settings of a family.
+        geometry: of the data.
+        coded: whether the codes have a meaning already; then they keep it.
+    """
+    if geometry.tokens and hasattr(config, "one_hot"):
+        config = replace(config, one_hot=geometry.groups)
+    if coded and getattr(config, "prior_start", 1) < 1:
+        config = replace(config, prior_start=0.0)
+    return config
 
 
 def _changed(config: Any, changes: Mapping[str, Any]) -> Any:

@@ -82,7 +82,9 @@ def test_a_rule_that_counts_leaves_room_for_what_is_at_its_bound(codes_run, tmp_
     margins = held.admission.margins(latents.decode(known.data))[0].numpy()
     assert (margins == 0).mean() > 0.5
     assert (margins < 0).any()
-    for rule in latents._rules(known, latents.space, held.settings, []):
+    rules = latents.rules(known, latents.space, held.settings, [])
+    assert rules
+    for rule in rules:
         said = rule.model.predict(known.data)
         assert (said[margins >= 0] >= rule.low).mean() > 0.85
         assert (said[margins < 0] >= rule.low).mean() < 0.5

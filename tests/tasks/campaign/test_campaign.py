@@ -167,8 +167,8 @@ def test_what_is_unlikely_is_passed_over_and_told(codes_run, tmp_path):
     found.score_data(range(400), [ink(data.batch(torch.tensor([row])).x) for row in range(400)])
     one = found.ask(1)[0]
     median = np.median(found.latents.log_prob(found._data_points()))
-    assert one.likely == (one.log_prob >= found.latents._least_log_prob(found._data_points(), found.settings))
-    assert found.latents._least_log_prob(found._data_points(), found.settings) == pytest.approx(median, abs=1.5)
+    assert one.likely == (one.log_prob >= found.latents.least_log_prob(found._data_points(), found.settings))
+    assert found.latents.least_log_prob(found._data_points(), found.settings) == pytest.approx(median, abs=1.5)
     if not one.likely:
         assert found.ledger.rounds()[0]["passed"] == 20
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from oneprior.core import InputError
-from oneprior.data.molecules import END, as_smiles
+from oneprior.data.molecules import END, as_smiles, chemistry
 from oneprior.evaluation.specifications.outputs import Outputs
 
 
@@ -54,10 +54,8 @@ def _each(outputs: Outputs, number: Callable[[Any], float]) -> Tensor:
     """A number of each molecule, (n,); NaN for what is none."""
     if not outputs.tokens or outputs.tokens[0] != END:
         raise InputError("measures of molecules need molecules: events read from SMILES or SELFIES")
-    try:
-        from rdkit import Chem, RDLogger  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise InputError("measures of molecules need RDKit: `pip install rdkit`") from None
-    RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
-    found = [Chem.MolFromSmiles(smiles) for smiles in as_smiles(outputs.x, outputs.tokens)]
+    chem = chemistry()
+    if chem is None:
+        raise InputError("measures of molecules need RDKit: `pip install rdkit`")
+    found = [chem.MolFromSmiles(smiles) for smiles in as_smiles(outputs.x, outputs.tokens)]
     return torch.tensor([float("nan") if one is None else float(number(one)) for one in found], dtype=torch.float64)

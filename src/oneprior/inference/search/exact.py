@@ -244,13 +244,12 @@ class Search:
         self, part: Sequence[Constraint], before: Best | None, starts: np.ndarray | None, seconds: float
     ) -> Best:
         """The best of an alternative, which may be what it was before."""
+        if before is not None and before.status == "infeasible":
+            return replace(before, seconds=0.0, nodes=0)
         atoms = self._atoms(part)
-        if before is not None and before.status != "time limit":
-            again = replace(before, seconds=0.0, nodes=0)
-            if again.point is None:
-                return again
-            if atoms.counted and atoms.allow(atoms.encode(again.point[None])[0]):
-                return replace(again, alike=_alike(atoms, again.point))
+        point = before.point if before is not None and before.status == "optimal" and atoms.counted else None
+        if before is not None and point is not None and atoms.allow(atoms.encode(point[None])[0]):
+            return replace(before, seconds=0.0, nodes=0, alike=_alike(atoms, point))
         return self._best(atoms, starts, seconds)
 
     def _best(self, atoms: Atoms, starts: np.ndarray | None, seconds: float) -> Best:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,80 +110,87 @@ def fit_surrogate(
         )
     if np.ptp(scores) == 0:
         raise InputError(f"all {len(scores)} scores are {scores[0]:g}: there is nothing to learn from them")
-    features, weights = space.features(points), np.ones(len(points)) if weights is None else np.asarray(weights, float)
+    weights = np.ones(len(points)) if weights is None else np.asarray(weights, dtype=np.float64)
+    told = _Scored(space, points, space.features(points), scores, weights)
     order = np.random.default_rng(seed).permutation(len(points))
     parts = np.array_split(order, max(2, round(1 / trees.held_out)))
     models, first = [], (0.0, 0.0, 0)
     for k in range(trees.members):
         out = parts[k % len(parts)]
         rest = np.setdiff1d(order, out)
-        table = _best_table(space, points, scores, weights, rest, out) if shared else None
-        left = _left(table, points, scores)
-        count, predicted = _best_count(space, features, left, weights, rest, out, trees)
+        table = _best_table(told.of(rest), told.of(out)) if shared else None
+        left = told.without(table)
+        count, predicted = _best_count(left.of(rest), left.of(out), trees)
         if k == 0:
-            off = left[out] - predicted
+            off = left.scores[out] - predicted
             variance = max(float(np.var(scores[out])), 1e-12)
             first = (1 - float(np.mean(off**2)) / variance, float(np.mean(off**2)) ** 0.5, count)
-        used = rest
+        used = told.of(rest)
         if trees.members == 1:  # of several each has its own part held out, for their spread
-            used = np.arange(len(points))
-            table = None if table is None else fit_table(points, scores, len(table.worth), table.strength, weights)
-            left = _left(table, points, scores)
-        models.append(_sum(space, _fit(space, features[used], left[used], weights[used], count, trees), table))
+            used, table = told, None if table is None else _table(told, table.strength)
+        models.append(_sum(space, _fit(used.without(table), count, trees), table))
     return Surrogate(tuple(models), space, *first, len(points))
 
 
-def _left(table: SharedTable | None, points: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """What a shared table leaves to the trees, (n,)."""
-    return scores if table is None else scores - table.predict(points)
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """Points and what is known of each.
+
+    Args:
+        space: of the points.
+        points: (n, columns).
+        features: what trees see of them, (n, features).
+        scores: (n,).
+        weights: (n,).
+    """
+
+    space: Space
+    points: np.ndarray
+    features: np.ndarray
+    scores: np.ndarray
+    weights: np.ndarray
+
+    def of(self, rows: np.ndarray) -> _Scored:
+        """Some of them."""
+        return _Scored(self.space, self.points[rows], self.features[rows], self.scores[rows], self.weights[rows])
+
+    def without(self, table: SharedTable | None) -> _Scored:
+        """What a shared table leaves to the trees."""
+        return self if table is None else replace(self, scores=self.scores - table.predict(self.points))
 
 
-def _best_table(
-    space: Space, points: np.ndarray, scores: np.ndarray, weights: np.ndarray, rest: np.ndarray, out: np.ndarray
-) -> SharedTable:
+def _best_table(fitted: _Scored, out: _Scored) -> SharedTable:
     """The shared table that predicts held-out points best."""
-    sizes = {column.size if isinstance(column, Categorical) else 0 for column in space.columns}
-    if len(sizes) > 1 or not space.categories.all():
+    tables = [_table(fitted, strength) for strength in STRENGTHS]
+    return min(tables, key=lambda table: float(out.weights @ out.without(table).scores ** 2))
+
+
+def _table(fitted: _Scored, strength: float) -> SharedTable:
+    sizes = {column.size if isinstance(column, Categorical) else 0 for column in fitted.space.columns}
+    if len(sizes) > 1 or not fitted.space.categories.all():
         raise InputError("a shared table is of codes of one codebook, shown as codes, at every place")
-    tables = [fit_table(points[rest], scores[rest], max(sizes), strength, weights[rest]) for strength in STRENGTHS]
-    return min(tables, key=lambda table: float(weights[out] @ _left(table, points[out], scores[out]) ** 2))
+    return fit_table(fitted.points, fitted.scores, max(sizes), strength, fitted.weights)
 
 
 def _sum(space: Space, model: LGBMRegressor, table: SharedTable | None) -> LGBMRegressor | Forest:
     return model if table is None else together(read_forest(model, space), table.forest(len(space)))
 
 
-def _best_count(
-    space: Space,
-    features: np.ndarray,
-    scores: np.ndarray,
-    weights: np.ndarray,
-    rest: np.ndarray,
-    out: np.ndarray,
-    trees: Trees,
-) -> tuple[int, np.ndarray]:
+def _best_count(fitted: _Scored, out: _Scored, trees: Trees) -> tuple[int, np.ndarray]:
     """The number of trees that predicts held-out points best, and its predictions of them."""
     import lightgbm
 
     stop = lightgbm.early_stopping(trees.patience, verbose=False)
-    apart: dict[str, Any] = {"eval_X": features[out], "eval_y": scores[out]}
+    apart: dict[str, Any] = {"eval_X": out.features, "eval_y": out.scores}
     if "eval_X" not in inspect.signature(lightgbm.LGBMRegressor.fit).parameters:  # before LightGBM 4.7
-        apart = {"eval_set": [(features[out], scores[out])]}
-    held = {**apart, "eval_sample_weight": [weights[out]], "eval_metric": "l2", "callbacks": [stop]}
-    model = _fit(space, features[rest], scores[rest], weights[rest], trees.most, trees, held)
+        apart = {"eval_set": [(out.features, out.scores)]}
+    held = {**apart, "eval_sample_weight": [out.weights], "eval_metric": "l2", "callbacks": [stop]}
+    model = _fit(fitted, trees.most, trees, held)
     count = max(1, int(model.best_iteration_ or trees.most))
-    return count, np.asarray(model.predict(features[out], num_iteration=count))
+    return count, np.asarray(model.predict(out.features, num_iteration=count))
 
 
-def _fit(
-    space: Space,
-    features: np.ndarray,
-    scores: np.ndarray,
-    weights: np.ndarray,
-    count: int,
-    trees: Trees,
-    held: dict[str, Any] | None = None,
-) -> LGBMRegressor:
+def _fit(told: _Scored, count: int, trees: Trees, held: dict[str, Any] | None = None) -> LGBMRegressor:
     import lightgbm
 
     model = lightgbm.LGBMRegressor(
@@ -200,6 +207,6 @@ def _fit(
         n_jobs=1,
         verbose=-1,
     )
-    coded: Sequence[int] = np.flatnonzero(space.categories).tolist()
-    given: dict[str, Any] = {"sample_weight": weights, "categorical_feature": coded or "auto", **(held or {})}
-    return model.fit(features, scores, **given)
+    coded: Sequence[int] = np.flatnonzero(told.space.categories).tolist()
+    given: dict[str, Any] = {"sample_weight": told.weights, "categorical_feature": coded or "auto", **(held or {})}
+    return model.fit(told.features, told.scores, **given)

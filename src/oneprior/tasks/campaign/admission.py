@@ -10,13 +10,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from oneprior.core import AffineMap, InputError
 from oneprior.evaluation.specifications import Outputs, suite_from
+from oneprior.inference.search.constraints import AtLeast
+from oneprior.inference.search.space import Space
+from oneprior.inference.search.surrogate import Trees, fit_surrogate
 
 _ROWS = 512
+_KEEPING, _LOST = 0.1, 0.5
+"""Share of the points that keep the rules, by an ensemble's word, that its bound may exclude: at first, and at last."""
 
 
 class Admission:
@@ -62,3 +68,34 @@ class Admission:
         margins, which = (part.tolist() for part in self.margins(x))
         rules = self._suite.specifications
         return [rules[k].name if margin < 0 else "" for margin, k in zip(margins, which, strict=True)]
+
+
+def learned_bound(
+    space: Space, points: np.ndarray, margins: np.ndarray, trees: Trees, seed: int, refused: float
+) -> list[AtLeast]:
+    """What an ensemble has learned of the rules, as a bound of the search; none where there is nothing to learn.
+
+    The bound is 0, or what all but a tenth of the points that keep the rules are said to have: of rules that count,
+    such as of rings, most of what keeps them has no margin at all. It rises with what was refused. An ensemble that
+    does not see most of what broke the rules is of no use.
+
+    Args:
+        space: of the points.
+        points: (n, columns).
+        margins: of each (`Admission.margins`), (n,); not finite where it is far from keeping them.
+        trees: settings of the ensemble.
+        seed: of what it holds out.
+        refused: in this round, as a share of what may be.
+    """
+    told = np.abs(margins[np.isfinite(margins) & (margins != 0)])
+    wide = max(float(np.median(told)), 1e-9) if len(told) else 0.0
+    kept, margins = margins >= 0, np.clip(margins, -wide, wide)
+    if kept.all() or np.ptp(margins) == 0:  # kept or broken by all alike: each is looked at
+        return []
+    learned = fit_surrogate(space, points, margins, trees, seed=seed)
+    if not kept.any():
+        return [AtLeast(learned.models[0], 5 * learned.error * refused)]
+    said = learned.predict(points)
+    first, now = np.quantile(said[kept], [_KEEPING, _KEEPING + (_LOST - _KEEPING) * refused])
+    low = min(0.0, float(first)) + float(now - first)
+    return [AtLeast(learned.models[0], low)] if (said[~kept] < low).mean() >= 0.5 else []

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from oneprior.core import IncompatiblePrior, Rows
-from oneprior.inference.search.constraints import AtLeast, Ball, Constraint, Exclude, Linear
-from oneprior.inference.search.exact import Effort, Search
+from oneprior.inference.search.constraints import Ball, Constraint, Exclude, Linear
+from oneprior.inference.search.exact import Best, Effort, Search
 from oneprior.inference.search.objective import Bonus, nearest
 from oneprior.inference.search.space import Space
 from oneprior.inference.search.surrogate import Surrogate, fit_surrogate
 from oneprior.priors.base import TokenPrior
 from oneprior.priors.pushforward import Pushforward
+from oneprior.tasks.campaign.admission import learned_bound
 from oneprior.tasks.campaign.latents import Known, Latents, Proposal, Proposals
 from oneprior.tasks.campaign.presented import identities, settled
 from oneprior.tasks.campaign.settings import Settings
@@ -40,8 +41,6 @@ _TRIES = 3
 """Other codes of each place by which it is found whether the place matters."""
 _OWN = 40.0
 """Events of the data that one that a campaign has measured itself counts for, at most."""
-_KEEPING = 0.1
-"""Share of the points that keep the rules, by an ensemble's word, that its bound may exclude."""
 _REFUSED, _LEARNED = 60, 6
 """Grids in a round that may break a rule or repeat an event, and after how many of them the rules are learned anew."""
 
@@ -87,58 +86,22 @@ class CodeSpace(Latents):
         return codes.reshape(-1, *self.law.grid)
 
     def propose(self, known: Known, settings: Settings, number: int, count: int) -> Proposals:
-        least, bonus = self._least_log_prob(known.data, settings), self._bonus(known, settings)
-        effort = Effort(seconds=settings.seconds, exact=settings.exact, seed=settings.seed + number)
         starts = known.points[np.argsort(-known.merit, kind="stable")[: max(8, settings.centres)]]
-        seen = {point.tobytes() for point in known.every}
-        constraints: list[Constraint] = []
-        if settings.radius is not None:
-            constraints.append(Ball(starts[: settings.centres], settings.radius))
-        away = settings.apart or max(1, self.numbers // 16)
-        found: list[Proposal] = []
-        refused: list[tuple[np.ndarray, str]] = []
-        repeated, taken = 0, set(known.taken)
-        ground = _Ground(self._floors(known.data))
         splits, surrogate = self._surrogate(known, settings, number)
-        space = surrogate.space
-        search = Search(surrogate.models, space, goal=known.goal, bonus=bonus, effort=effort)
-        rules = self._rules(known, space, settings, [])
-        while len(found) < count and max(len(refused), repeated) < _REFUSED:
-            best = search.best([*constraints, *rules, *ground.floor], starts[:8])
-            if best.point is None and not ground.floor:
+        effort = Effort(seconds=settings.seconds, exact=settings.exact, seed=settings.seed + number)
+        bonus = self._bonus(known, settings)
+        search = Search(surrogate.models, surrogate.space, goal=known.goal, bonus=bonus, effort=effort)
+        now = _Round(self, known, settings, surrogate.space, starts[: settings.centres])
+        while len(now.found) < count and max(len(now.refused), now.repeated) < _REFUSED:
+            best = search.best(now.constraints, starts[:8])
+            if best.point is not None:
+                now.take(best, *self._likeliest(best.point, best.alike, settings, number))
+            elif now.ground.floor:  # so likely nothing is that is allowed
+                now.ground.give_up()
+            else:
                 break
-            if best.point is None:  # so likely nothing is that is allowed
-                ground.give_up()
-                continue
-            point, log_prob = self._likeliest(best.point, best.alike, settings, number)
-            likely = log_prob >= least
-            if not likely and ground.passed < _PASSED_OVER:
-                risen = ground.rise()  # on the highest, a neighbour is as unlikely
-                constraints.append(Exclude(point, 1 if risen else away))
-                continue
-            if point.tobytes() in seen:
-                constraints.append(Exclude(point))
-                continue
-            event = self.decode(point[None])
-            own = identities(self.run, event)[0]
-            if own in taken:  # other codes of an event that is known
-                repeated += 1
-                constraints.append(self._other_event(point, own))
-                continue
-            taken.add(own)
-            if broken := known.admission.broken(event)[0]:
-                refused.append((point, broken))
-                constraints.append(Exclude(point, away))
-                if len(refused) % _LEARNED == 0:
-                    rules = self._rules(known, space, settings, refused)
-                continue
-            constraints.append(Exclude(point, away))
-            apart = float(nearest(point[None], known.every, self.space.coded)[0])
-            searched = (best.prediction, best.bound, best.gap, best.status)
-            found.append(Proposal(point, *searched, apart, log_prob, likely, best.seconds))
         told = {name: getattr(surrogate, name) for name in ("r2", "error", "trees", "points")}
-        told |= {"splits": splits, "passed": ground.passed, "repeated": repeated, "refused": len(refused)}
-        return Proposals(found, told, refused)
+        return Proposals(now.found, {**told, "splits": splits, **now.told}, now.refused)
 
     def _likeliest(
         self, point: np.ndarray, alike: Sequence[np.ndarray], settings: Settings, number: int
@@ -157,34 +120,18 @@ class CodeSpace(Latents):
         k = int(log_probs.argmax())
         return points[k], float(log_probs[k])
 
-    def _rules(
+    def rules(
         self, known: Known, space: Space, settings: Settings, refused: Sequence[tuple[np.ndarray, str]]
     ) -> list[Constraint]:
-        """What an ensemble has learned of the rules, once some point broke one: they are not to be broken, or no more
-        than nine in ten that keep them are said to, and fewer, the more was refused in this round: of rules that count,
-        such as of rings, most of what keeps them is at their bound. An ensemble that does not see most of what broke
-        them is of no use."""
+        """What an ensemble has learned of the rules from the data, from what was asked and what was refused."""
         if not known.admission:
             return []
         some = np.random.default_rng(settings.seed).permutation(len(known.data))[: settings.best]
         points = np.concatenate([known.data[some], known.every[len(known.data) :], *(p[None] for p, _ in refused)])
         margins = known.admission.margins(self.decode(points))[0].numpy()
-        sure = np.isfinite(margins)
-        told = np.abs(margins[sure & (margins != 0)])
-        wide = max(float(np.median(told)), 1e-9) if len(told) else 0.0
-        margins, kept = np.clip(margins, -wide, wide), margins >= 0
-        if kept.all() or np.ptp(margins) == 0:  # kept or broken by all alike: nothing to learn, and each is looked at
-            return []
-        learned = fit_surrogate(space, points, margins, settings.trees, seed=settings.seed)
-        said = learned.predict(points)
-        if not kept.any():
-            return [AtLeast(learned.models[0], learned.error * len(refused) / (2 * _LEARNED))]
-        lost = _KEEPING + (0.5 - _KEEPING) * len(refused) / _REFUSED
-        first, now = np.quantile(said[kept], [_KEEPING, lost])
-        low = min(0.0, float(first)) + float(now - first)
-        return [] if (said[~kept] < low).mean() < 0.5 else [AtLeast(learned.models[0], low)]
+        return [*learned_bound(space, points, margins, settings.trees, settings.seed, len(refused) / _REFUSED)]
 
-    def _other_event(self, point: np.ndarray, own: bytes) -> Constraint:
+    def other_event(self, point: np.ndarray, own: bytes) -> Constraint:
         """Not the codes of a point where they matter: those whose change makes another event (of a sequence, none
         behind its end)."""
         codes = self.law.vocabulary
@@ -241,7 +188,7 @@ class CodeSpace(Latents):
             terms = {c: settings.realism * share for c, share in shares.items()}
         return Bonus(settings.distance, known.every if settings.distance else None, settings.spread, terms)
 
-    def _floors(self, data: np.ndarray) -> Iterator[Constraint]:
+    def floors(self, data: np.ndarray) -> Iterator[Constraint]:
         """Ever more likely ground: the sum of the codes' log-probabilities at their places is at least that of some
         share of the data. It is part of the program, which then takes the likely one of codes that the trees cannot
         tell apart; the token prior has the last word."""
@@ -252,12 +199,79 @@ class CodeSpace(Latents):
         for level in _FLOORS:
             yield Linear(weights, low=float(np.quantile(sums, level)))
 
-    def _least_log_prob(self, data: np.ndarray, settings: Settings) -> float:
+    def least_log_prob(self, data: np.ndarray, settings: Settings) -> float:
         """Below it a grid is less likely than all but a small share of the data."""
         if settings.unlikely is None:
             return -np.inf
         some = np.random.default_rng(settings.seed).permutation(len(data))[:_SAMPLE]
         return float(np.quantile(self.log_prob(data[some]), settings.unlikely))
+
+
+class _Round:
+    """What becomes of the grids that a round comes upon: taken, passed over as unlikely, refused, or known already.
+
+    Args:
+        latents: where they are.
+        known: of the campaign.
+        settings: of the campaign.
+        space: as the trees see it.
+        centres: of balls, if the settings have a radius, (centres, positions).
+    """
+
+    def __init__(self, latents: CodeSpace, known: Known, settings: Settings, space: Space, centres: np.ndarray) -> None:
+        self._latents, self._known, self._settings, self._space = latents, known, settings, space
+        self._least = latents.least_log_prob(known.data, settings)
+        self._away = settings.apart or max(1, latents.numbers // 16)
+        self._seen, self._taken = {point.tobytes() for point in known.every}, set(known.taken)
+        self._own: list[Constraint] = [] if settings.radius is None else [Ball(centres, settings.radius)]
+        self._rules = latents.rules(known, space, settings, [])
+        self.ground = _Ground(latents.floors(known.data))
+        self.found: list[Proposal] = []
+        self.refused: list[tuple[np.ndarray, str]] = []
+        self.repeated = 0
+
+    @property
+    def constraints(self) -> list[Constraint]:
+        """Of the next grid."""
+        return [*self._own, *self._rules, *self.ground.floor]
+
+    @property
+    def told(self) -> dict[str, int]:
+        """How many grids were not taken, and why."""
+        return {"passed": self.ground.passed, "repeated": self.repeated, "refused": len(self.refused)}
+
+    def take(self, best: Best, point: np.ndarray, log_prob: float) -> None:
+        """A grid, as a proposal if it is one; it is not found again.
+
+        Args:
+            best: what the search says of it.
+            point: the grid, or one that the search cannot tell from it, (positions,).
+            log_prob: by the token prior.
+        """
+        likely = log_prob >= self._least
+        if not likely and self.ground.passed < _PASSED_OVER:
+            risen = self.ground.rise()  # on the highest, a neighbour is as unlikely
+            self._own.append(Exclude(point, 1 if risen else self._away))
+            return
+        if point.tobytes() in self._seen:
+            self._own.append(Exclude(point))
+            return
+        event = self._latents.decode(point[None])
+        own = identities(self._latents.run, event)[0]
+        if own in self._taken:  # other codes of an event that is known
+            self.repeated += 1
+            self._own.append(self._latents.other_event(point, own))
+            return
+        self._taken.add(own)
+        self._own.append(Exclude(point, self._away))
+        if broken := self._known.admission.broken(event)[0]:
+            self.refused.append((point, broken))
+            if len(self.refused) % _LEARNED == 0:
+                self._rules = self._latents.rules(self._known, self._space, self._settings, self.refused)
+            return
+        apart = float(nearest(point[None], self._known.every, self._latents.space.coded)[0])
+        searched = (best.prediction, best.bound, best.gap, best.status)
+        self.found.append(Proposal(point, *searched, apart, log_prob, likely, best.seconds))
 
 
 class _Ground:

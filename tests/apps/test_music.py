@@ -40,6 +40,9 @@ def test_a_missing_voice_is_filled_in_and_the_others_stay(place, tmp_path):
     assert len(means) == 1
     assert len(list((tmp_path / "out").glob("sample_*.mid"))) == 3
     assert not list((tmp_path / "out").glob("*std*.mid"))
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "the mean shows all of them over each other" in page
+    assert "quantiles" not in page
     again = read_notes(means[0].read_bytes())
     assert again[-3:] == told[-3:]
     for path in (tmp_path / "out").glob("sample_*.mid"):

@@ -16,9 +16,11 @@ from torch import Tensor
 from oneprior.apps import report
 from oneprior.apps.evaluated import number
 from oneprior.apps.molecules import drawn
+from oneprior.apps.piano_rolls import rolled
 from oneprior.apps.pictures import Picture, grid
 from oneprior.core import AffineMap, Geometry, replacing
 from oneprior.data import write_events
+from oneprior.data.midi import FORMAT as MUSIC
 from oneprior.data.midi import write_notes
 from oneprior.data.molecules import FORMAT, as_smiles
 from oneprior.tasks.campaign.campaign import Campaign
@@ -27,6 +29,8 @@ from oneprior.tasks.campaign.presented import Event, presented
 
 SHOWN = 8
 """Candidates in a row of pictures."""
+_ROLLS = 2
+"""Pieces of music in a row."""
 TABLE = "candidates.csv"
 
 
@@ -211,9 +215,11 @@ def gallery(campaign: Campaign, entries: Sequence[Entry]) -> report.Gallery:
 
 
 def drawn_as(campaign: Campaign, x: Tensor, columns: int = SHOWN) -> Picture:
-    """Events in rows; molecules as formulas."""
+    """Events in rows; molecules as formulas, music as piano rolls."""
     if campaign.run.geometry.format == FORMAT:
         return drawn(as_smiles(x, campaign.run.geometry.tokens), columns)
+    if campaign.run.geometry.format == MUSIC:
+        return rolled(x, campaign.run.geometry.tokens, min(columns, _ROLLS))
     return grid(x, columns=columns)
 
 

@@ -3,6 +3,7 @@
 A panel shows one event. Above: measurement, baseline, mean, the ends of an interval, deviation; below: samples, and
 where it is known the truth with the error of the mean. The error shares the deviation's colours: where the stated
 uncertainty is true, the two maps look alike. `strips` shows the same quantities of several events, one line for each.
+Of music there are no deviations: its mean is all draws over each other.
 
 A volume is shown by three orthogonal planes through its middle, one under another and each named, in the directions and
 the aspect of its file; entries that were not measured are blank; k-space is shown by its log magnitude.
@@ -19,8 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oneprior.apps.piano_rolls import roll, span
 from oneprior.apps.pictures import GREY, Picture, colour_bar, encode, lettering, tiles
 from oneprior.core import Geometry
+from oneprior.data.midi import FORMAT as MUSIC
+from oneprior.data.midi import STEP, as_notes
 from oneprior.operators.ct import CT
 from oneprior.operators.fourier import centred_fft
 from oneprior.operators.mri import MRI
@@ -56,6 +60,8 @@ def views(result: Restoration, row: int, samples: int = SAMPLES, highest: float 
         highest: the deviation at the end of the colours; by default that of this event.
     """
     part, one = result.measurement.take(slice(row, row + 1)), slice(row, row + 1)
+    if part.geometry.format == MUSIC:
+        return _rolls(result, part, row, samples)
     theta = result.diagnostics.get("theta")
     if isinstance(part.operator, UncertainOperator) and theta is not None:
         part = replace(part, operator=part.operator.at(theta[:, one].mean(0).cpu()))
@@ -84,13 +90,27 @@ def views(result: Restoration, row: int, samples: int = SAMPLES, highest: float 
     return shown
 
 
+def _rolls(result: Restoration, part: Measurement, row: int, samples: int) -> Views:
+    """Music as piano rolls, all of the same pitches; of a voice that was not measured nothing is drawn."""
+    tokens, quarters = part.geometry.tokens, result.mean.shape[-1] * STEP
+    draws = as_notes(result.units.to_model(result.draws[:, row].float().cpu()), tokens)
+    known = {"measurement": as_notes(part.units.to_model(part.baseline().float().cpu()), tokens)}
+    if part.truth is not None:
+        known["truth"] = as_notes(result.units.to_model(part.truth.float().cpu()), tokens)
+    drawn = {f"sample {s + 1}": [draw] for s, draw in enumerate(draws[:samples])}
+    shown = {"measurement": known.pop("measurement"), "mean": draws, **drawn, **known}
+    pitches = span([piece for pieces in shown.values() for piece in pieces])
+    return {name: roll(pieces, quarters, pitches) for name, pieces in shown.items()}
+
+
 def panel(result: Restoration, row: int) -> Picture:
     """The panel of one event, with the scale of its deviations below."""
     highest = _highest(result, slice(row, row + 1))
     shown = views(result, row, highest=highest)
     first = [name for name in shown if not name.startswith("sample") and name not in ("truth", "error of mean")]
     second = [name for name in shown if name not in first]
-    return _sheet([first, second], shown, _bar(result, highest), planes(result))
+    bar = _bar(result, highest) if "deviation" in shown else None
+    return _sheet([first, second], shown, bar, planes(result))
 
 
 def strips(result: Restoration, most: int = 8, samples: int = 2) -> list[tuple[str, Picture]]:
@@ -108,8 +128,11 @@ def strips(result: Restoration, most: int = 8, samples: int = 2) -> list[tuple[s
     return lines
 
 
-def deviation_bar(result: Restoration, most: int = 8) -> Picture:
-    """The scale of the deviations in `strips`, and of the errors where the truth is known."""
+def deviation_bar(result: Restoration, most: int = 8) -> Picture | None:
+    """The scale of the deviations in `strips`, and of the errors where the truth is known; None where there are
+    none."""
+    if result.measurement.geometry.format == MUSIC:
+        return None
     return _bar(result, _highest(result, slice(0, most)))
 
 
@@ -307,7 +330,7 @@ def _lines(groups: Sequence[Sequence[str]], most: int) -> list[list[str]]:
 
 
 def _sheet(
-    groups: Sequence[Sequence[str]], shown: Views, bar: Picture, named: Mapping[str, float], size: int = 13
+    groups: Sequence[Sequence[str]], shown: Views, bar: Picture | None, named: Mapping[str, float], size: int = 13
 ) -> Picture:
     """Named pictures in lines, each brought to one cell, with the names of a volume's planes and a scale below."""
     from PIL import Image, ImageDraw
@@ -316,8 +339,9 @@ def _sheet(
     w = max(w, *(math.ceil(letters.getlength(name)) for name in shown))
     margin = math.ceil(max((letters.getlength(word) + _GAP for name in named for word in name.split("\n")), default=0))
     lines = _lines(groups, max(1, min(6, (_WIDTH - margin + _GAP) // (w + _GAP))))
-    total = (margin + max(map(len, lines)) * (w + _GAP) - _GAP, len(lines) * (head + h + _GAP) + bar.height)
-    sheet = Image.new("RGBA", (max(total[0], bar.width), total[1]), (0, 0, 0, 0))
+    total = (margin + max(map(len, lines)) * (w + _GAP) - _GAP, len(lines) * (head + h + _GAP))
+    below = (bar.width, bar.height) if bar is not None else (0, 0)
+    sheet = Image.new("RGBA", (max(total[0], below[0]), total[1] + below[1]), (0, 0, 0, 0))
     draw = ImageDraw.Draw(sheet)
     for i, line in enumerate(lines):
         top = i * (head + h + _GAP)
@@ -328,8 +352,8 @@ def _sheet(
             left = margin + j * (w + _GAP)
             draw.text((left + w // 2, top + head - 6), name, font=letters, fill=GREY, anchor="ms")
             sheet.paste(Image.fromarray(_placed(shown[name], (h, w))), (left, top + head))
-    scale = Image.open(io.BytesIO(bar.png))
-    sheet.paste(scale, ((sheet.width - bar.width) // 2, total[1] - bar.height))
+    if bar is not None:
+        sheet.paste(Image.open(io.BytesIO(bar.png)), ((sheet.width - bar.width) // 2, total[1]))
     return encode(np.asarray(sheet), words=True)
 
 

@@ -55,6 +55,7 @@ class Told:
         seed: of its numbers.
         values: which were read as black and white, in words.
         credit: what a prior of the zoo learned from, and whom the licence asks to name.
+        music: whether the events are music.
     """
 
     title: str
@@ -66,6 +67,7 @@ class Told:
     seed: int
     values: str = ""
     credit: str = ""
+    music: bool = False
 
 
 def page_of_file(
@@ -73,13 +75,14 @@ def page_of_file(
 ) -> report.Report:
     """The page of the events of one file."""
     if len(rows) == 1:
-        shown: list[report.Section] = [report.Picture(panels.panel(result, 0), _PANEL)]
+        shown: list[report.Section] = [report.Picture(panels.panel(result, 0), _said(told))]
     else:
         strips = panels.strips(result, samples=panels.SAMPLES)
         first = f", the first {len(result.mean[:8])} of {len(rows)}" if len(rows) > 8 else ""
         bar, planes = panels.deviation_bar(result), [" ".join(name.split()) for name in panels.planes(result)]
         cut = f" Its planes from top to bottom: {', '.join(planes)}." if planes else ""
-        shown = [report.Strips(strips, f"Each column is one image{first}.{cut} {_PANEL}"), report.Picture(bar)]
+        shown = [report.Strips(strips, f"Each column is one image{first}.{cut} {_said(told)}")]
+        shown += [report.Picture(bar)] if bar is not None else []
     return _page(names, rows, figures, told, shown)
 
 
@@ -99,7 +102,7 @@ def page_of_folder(folder: Path, names: Sequence[str], rows: Sequence[Any], figu
             report.Heading(f"`{names[k]}`{misfit}", 3),
             report.Picture(_open(folder / names[k] / "panel.png"), ""),
         ]
-    return _page(names, rows, figures, told, [*shown, report.Text(_PANEL)])
+    return _page(names, rows, figures, told, [*shown, report.Text(_said(told))])
 
 
 def _page(
@@ -302,6 +305,11 @@ def _open(path: Path) -> Picture:
     return Picture(png, width, height, words=True)
 
 
+def _said(told: Told) -> str:
+    """Of the quantities that are shown."""
+    return _ROLLS if told.music else _PANEL
+
+
 def _format(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -310,6 +318,10 @@ _PANEL = (
     "A sample is one image that the measurement and the prior allow; the mean is the best guess and smoother than any. "
     "The deviation and the quantiles are the posterior's, entry by entry: of the true values 90 % should lie between "
     "those of 5 and 95 %."
+)
+_ROLLS = (
+    "A sample is one piece that the measurement and the prior allow; the mean shows all of them over each other, a "
+    "note the fuller the more of them have it."
 )
 _LEGEND = (
     "Misfit: how far the measurement lies from what the restoration predicts, in deviations of the noise: about 1 for "

@@ -34,10 +34,13 @@ class Search:
         trees: of the ensemble that stands for the score, at most; held-out events choose how many.
         depth: of a tree.
         leaf: scored events in a leaf, at least.
+        members: ensembles, each learned without another part of the events, which may disagree.
         own_share: share of the ensemble's fit that what the campaign has scored itself has, at least.
         radius: codes that may differ from one of the best events; any number where not given.
+        centres: of the best events, from which they may differ so.
         apart: codes in which candidates of a round differ, at least; a sixteenth of all by default.
         distance: weight of the codes that differ from the nearest known event: to explore.
+        spread: weight of the members' disagreement: to explore.
         realism: weight of the codes' log-probability at their places: to stay near what the data are.
         unlikely: share of the data below whose probability a candidate is passed over; 0 to take all.
         splits: what the trees see of a code: its number, that behind what it is worth wherever it stands (shared), its
@@ -48,10 +51,13 @@ class Search:
     trees: int = 800
     depth: int = 2
     leaf: int = 20
+    members: int = 1
     own_share: float = 0.0
     radius: int | None = None
+    centres: int = 10
     apart: int | None = None
     distance: float = 0.0
+    spread: float = 0.0
     realism: float = 0.0
     unlikely: float = 0.001
     splits: Literal["better", "codes", "shared", "codebook"] = "better"
@@ -319,11 +325,13 @@ class Optimise(Command):
         search = self.search
         return Settings(
             objectives=objectives,
-            trees=Trees(most=search.trees, depth=search.depth, least=search.leaf),
+            trees=Trees(most=search.trees, depth=search.depth, least=search.leaf, members=search.members),
             own_share=search.own_share,
             radius=search.radius,
+            centres=search.centres,
             apart=search.apart,
             distance=search.distance,
+            spread=search.spread,
             realism=search.realism,
             unlikely=search.unlikely or None,
             splits=search.splits,
@@ -336,14 +344,13 @@ class Optimise(Command):
         )
 
 
+_DIRECT = ("own_share", "radius", "centres", "apart", "distance", "spread", "realism", "unlikely", "splits")
 _KEPT = {
     "--trees": "trees.most",
     "--depth": "trees.depth",
     "--leaf": "trees.least",
-    **{
-        f"--{name.replace('_', '-')}": name
-        for name in ["own_share", "radius", "apart", "distance", "realism", "unlikely", "splits", "seconds", "seed"]
-    },
+    "--members": "trees.members",
+    **{f"--{name.replace('_', '-')}": name for name in (*_DIRECT, "seconds", "seed")},
     "--spec": "rules",
     "--retrain-every": "retrain_every",
     "--rank-k": "rank_k",

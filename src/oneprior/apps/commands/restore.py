@@ -263,7 +263,8 @@ class Restore(Command):
 
         operator, noise = operator or of_all(rows, "operator"), self.noise or of_all(rows, "noise")
         prior, values = f"{run.family} `{self.run}`", of_all(rows, "value_range")
-        return Told(title, operator, noise, prior, self.aim, typed(), self.common.seed, values, _credit(run))
+        music = run.geometry.format == "midi"
+        return Told(title, operator, noise, prior, self.aim, typed(), self.common.seed, values, _credit(run), music)
 
 
 def _credit(run: Run) -> str:

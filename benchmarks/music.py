@@ -17,15 +17,16 @@ import torch
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
-from benchmarks.harness import Figure, Options, record
+from benchmarks.harness import ROOT, Figure, Options, record
 from benchmarks.train import trained
+from oneprior.apps.panels import panel
 from oneprior.core import Rows
 from oneprior.data import open_dataset
 from oneprior.data.chorales import write_chorales
 from oneprior.evaluation.ngrams import NGram
 from oneprior.evaluation.specifications import Outputs, music
-from oneprior.tasks import restore, simulate, synthesise
-from oneprior.training import load
+from oneprior.tasks import Restoration, restore, simulate, synthesise
+from oneprior.training import Run, load
 
 PIECES, HELD_OUT, DRAWS, RESTORED = 2000, 200, 400, 30
 ORDERS = (5, 9, 13)
@@ -48,11 +49,16 @@ def chorales(options: Options, held_out: bool = False) -> Path:
 
 
 def run(options: Options) -> None:
-    """Draw, measure, restore."""
+    """Draw, measure, restore; `--only pictures` draws docs/pictures/optimise-music.png alone."""
     prior = load(trained("music-codes", options))
     known = open_dataset(chorales(options), tokens=prior.geometry.tokens)
     other = open_dataset(chorales(options, held_out=True), tokens=prior.geometry.tokens, skip_bad=True)
     x, real = (data.batch(torch.arange(len(data))).x for data in (known, other))
+    if options.only in ("", "pictures"):
+        result = _restored(prior, real[:1])
+        print(f"-> {panel(result, 0).save(ROOT / 'docs/pictures/optimise-music.png')}")
+    if options.only:
+        return
     count = 16 if options.quick else DRAWS
     drawn = torch.cat([part.cpu() for part in synthesise(prior, Rows(count, seed=1))])
     laws = {f"{order}-gram": NGram.fit(x, prior.geometry.groups, order) for order in ORDERS}
@@ -97,14 +103,19 @@ def _row(name: str, a: Tensor, b: Tensor, tokens: tuple[str, ...]) -> dict[str, 
     return row
 
 
-def _soprano(prior: Any, real: Tensor, x: Tensor) -> tuple[np.ndarray, float]:
+def _soprano(prior: Run, real: Tensor, x: Tensor) -> tuple[np.ndarray, float]:
     """Of each piece the share of steps at which the restored soprano is right; and that of the likeliest token."""
-    rows = Rows(len(real), seed=11)
-    given = simulate(real, "mask:voice:1:of=4", 0.05, rows, units=prior.units, geometry=prior.geometry)
-    result = restore(prior, given, samples=5, seed=5)
+    result = _restored(prior, real)
     codes = [part.unflatten(1, (4, -1)).argmax(2)[:, 0] for part in (prior.units.to_model(result.mean), real, x)]
     likeliest = int(torch.bincount(codes[2].flatten()).argmax())
     return (codes[0] == codes[1]).double().mean(1).numpy(), float((codes[1] == likeliest).double().mean())
+
+
+def _restored(prior: Run, real: Tensor) -> Restoration:
+    """Pieces without their soprano, restored."""
+    rows = Rows(len(real), seed=11)
+    given = simulate(real, "mask:voice:1:of=4", 0.05, rows, units=prior.units, geometry=prior.geometry)
+    return restore(prior, given, samples=5, seed=5)
 
 
 def _mean(values: np.ndarray) -> tuple[float, float]:

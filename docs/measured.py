@@ -234,7 +234,7 @@ _CONTENDERS = {
     "the data": "the best of the data",
     "exact": "exact search, weighted retraining",
     "free": "the same, however unlikely to the token prior",
-    "aimed": "the same, for the mean of the unseen half in place of the highest",
+    "aimed": "the same, for the mean of the unseen group in place of the highest",
     "near": "the same, within 8 codes of the three best",
     "local": "local search, weighted retraining",
     "even": "exact search, retrained without weights",

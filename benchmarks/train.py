@@ -134,7 +134,7 @@ JOBS = {
     "garments-codes": Job("vqvae", 8, {"batch_size": 128}, data="garments-low"),
     "garments-vae": Job("vae", 6, {"batch_size": 128}, data="garments-low"),
     "ventricles-codes": Job("vqvae", 8, {"batch_size": 64}, data="ventricles-low"),
-    "smile-codes": Job("vqvae", 8, {"batch_size": 32, "downsample": 8}, data="smile-low"),
+    "smile-codes": Job("vqvae", 12, {"batch_size": 32, "downsample": 4, "prior_start": 0.5}, data="smile-low"),
     "smile-vae": Job("vae", 6, {"batch_size": 32}, data="smile-low"),
     "zinc-codes": Job(
         "vqvae",

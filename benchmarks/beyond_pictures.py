@@ -22,7 +22,8 @@ from oneprior.tasks.campaign.settings import Settings
 COLUMNS = 8
 LINES = {
     "exact": "exact search",
-    "near": "exact, within\n8 codes",
+    "near": "exact, within\na few codes",
+    "part": "exact, around\nthe mouth",
     "aimed": "exact, aimed at\nthe unseen mean",
     "genetic": "genetic search",
     "bayes": "vae and\nGaussian process",

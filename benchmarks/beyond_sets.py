@@ -9,7 +9,7 @@ on the other half, which no campaign asks.
 - smile: the faces of 102 people (Face Research Lab London Set), neutral and smiling. The prior sees the neutral
   pictures of 80 people, the score is fitted to both pictures of the same 80; judge and group are the other 22, which
   are few. The prior sees each picture in `JITTERED` more versions, moved, turned and lit a little otherwise, score and
-  judge in half as many: without these a vqvae learns the 80 by heart, and gives nobody else back. Networks learn nothing
+  judge in half as many: without these a vqvae learns the 80 by heart, and gives nobody else back. Networks learn little
   from so few: score and judge are ridge regressions around the mouth, one on histograms of gradients, the other on
   Gabor filters, so that what deceives the one need not deceive the other.
 """
@@ -42,7 +42,7 @@ _SIDE, _JUDGING = 64, 22
 JITTERED = 12
 _MOVED, _SCALED, _TURNED, _LIT, _LIFTED = 0.09, 0.08, 0.05, 0.15, 0.1
 """How far versions of a face differ, at most: in half pictures, as shares, in radians, in gain and in grey level."""
-_MOUTH = (slice(28, 60), slice(12, 52))
+MOUTH = (slice(28, 60), slice(12, 52))
 """Where cheeks and mouth are, of a face of 64 x 64."""
 
 
@@ -173,11 +173,11 @@ class Smiles(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """What distances are taken between: mouths of 8 x 10 pixels, since 44 faces hold no law of many numbers."""
-        return torch.nn.functional.avg_pool2d(x[(..., *_MOUTH)], 4).flatten(1)
+        return torch.nn.functional.avg_pool2d(x[(..., *MOUTH)], 4).flatten(1)
 
 
 def _mouths(x: Tensor) -> np.ndarray:
-    return x[(..., *_MOUTH)][:, 0].double().numpy()
+    return x[(..., *MOUTH)][:, 0].double().numpy()
 
 
 def gradients(mouths: np.ndarray) -> np.ndarray:

@@ -235,7 +235,8 @@ _CONTENDERS = {
     "exact": "exact search, weighted retraining",
     "free": "the same, however unlikely to the token prior",
     "aimed": "the same, for the mean of the unseen group in place of the highest",
-    "near": "the same, within 8 codes of the three best",
+    "near": "the same, within a few codes of the three best",
+    "part": "the same, with other codes around the mouth alone",
     "local": "local search, weighted retraining",
     "even": "exact search, retrained without weights",
     "alone": "exact search, never retrained",
@@ -288,6 +289,7 @@ def molecules(found: dict[str, Any]) -> str:
 TABLES = {
     "garments": partial(of_record, "beyond", beyond, "garments"),
     "ventricles": partial(of_record, "beyond", beyond, "ventricles"),
+    "smile": partial(of_record, "beyond", beyond, "smile"),
     "proofs": partial(of_record, "exact_search", proofs),
     "penalised logP": partial(of_record, "molecules", molecules),
     "measured": measured,

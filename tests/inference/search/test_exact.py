@@ -309,3 +309,15 @@ def test_codes_that_are_alike_are_told_anew():
         for grid in itertools.islice(itertools.product(*best.alike), 50):
             assert all((np.array(grid) != one.points).any() for one in excluded)
         excluded.append(Exclude(best.point))
+
+
+@pytest.mark.parametrize("effort", [QUICK, PROGRAMS, replace(QUICK, exact=False)], ids=["listed", "program", "local"])
+def test_a_ball_in_some_columns_keeps_all_others(effort):
+    model, where = ensemble(1), [0, 3]
+    kept = [c for c in range(POSITIONS) if c not in where]
+    best = maximise(model, SPACE, [Ball(CENTRES, 2, where)], starts=CENTRES, effort=effort)
+    allowed = (ALL[:, None, kept] == CENTRES[:, kept]).all(2).any(1)
+    assert allowed.sum() > len(CENTRES)
+    if effort.exact:
+        holds(best, model.predict(ALL)[allowed])
+    assert allowed[(best.point == ALL).all(1).argmax()]

@@ -275,3 +275,32 @@ def test_what_has_no_latents_to_search_is_refused(tmp_path):
     with pytest.raises(IncompatiblePrior, match="neither codes nor continuous noise"):
         Campaign.begin(tmp_path / "none", other, digits(), QUICK)
     assert not (tmp_path / "none").exists()
+
+
+def test_only_a_part_of_the_best_events_changes(codes_run, tmp_path):
+    data, part = digits(), ((4, 8), (0, 5))
+    settings = Settings(trees=QUICK.trees, splits="codes", where=part, centres=3, unlikely=None)
+    found = Campaign.begin(tmp_path / "part", codes_run, data, settings)
+    found.score_data(range(400), [ink(data.batch(torch.tensor([row])).x) for row in range(400)])
+    assert found.settings == Campaign.resume(tmp_path / "part", data).settings
+    latents = found.latents
+    where, grid = latents.places(part), tuple(latents.law.grid)
+    patch = 8 // grid[0]
+    lines, columns = np.unravel_index(where, grid)
+    assert set(lines.tolist()) == set(range(4 // patch, grid[0]))
+    assert set(columns.tolist()) == set(range(-(-5 // patch)))
+    known = found._known(1)
+    best = known.points[np.argsort(-known.merit, kind="stable")[:3]]
+    outside = [k for k in range(latents.numbers) if k not in where]
+    asked = {one.id for one in found.ask(3)}
+    made = [one.point for one in found.ledger.entries() if one.id in asked]
+    assert len(made) == 3
+    for point in made:
+        assert (point[outside] == best[:, outside]).all(1).any()
+
+
+@pytest.mark.parametrize("part", [((0, 9), (0, 4)), ((0, 4),), ((3, 3), (0, 4))], ids=str)
+def test_a_part_that_is_none_is_refused_before_anything_is_scored(codes_run, tmp_path, part):
+    with pytest.raises(InputError, match="no part of an event of 8 x 8"):
+        Campaign.begin(tmp_path / "none", codes_run, digits(), Settings(where=part))
+    assert not (tmp_path / "none").exists()

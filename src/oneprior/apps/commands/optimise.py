@@ -38,6 +38,8 @@ class Search:
         own_share: share of the ensemble's fit that what the campaign has scored itself has, at least.
         radius: codes that may differ from one of the best events; any number where not given.
         centres: of the best events, from which they may differ so.
+        where: the part of an event that may differ from one of the best events, such as 28:60,12:52 for these lines and
+            columns of a picture; all of it where not given.
         apart: codes in which candidates of a round differ, at least; a sixteenth of all by default.
         distance: weight of the codes that differ from the nearest known event: to explore.
         spread: weight of the members' disagreement: to explore.
@@ -55,6 +57,7 @@ class Search:
     own_share: float = 0.0
     radius: int | None = None
     centres: int = 10
+    where: str | None = None
     apart: int | None = None
     distance: float = 0.0
     spread: float = 0.0
@@ -329,6 +332,7 @@ class Optimise(Command):
             own_share=search.own_share,
             radius=search.radius,
             centres=search.centres,
+            where=None if search.where is None else _part(search.where),
             apart=search.apart,
             distance=search.distance,
             spread=search.spread,
@@ -344,7 +348,7 @@ class Optimise(Command):
         )
 
 
-_DIRECT = ("own_share", "radius", "centres", "apart", "distance", "spread", "realism", "unlikely", "splits")
+_DIRECT = ("own_share", "radius", "centres", "where", "apart", "distance", "spread", "realism", "unlikely", "splits")
 _KEPT = {
     "--trees": "trees.most",
     "--depth": "trees.depth",
@@ -363,6 +367,15 @@ def _at(settings: dict[str, Any], path: str) -> Any:
     for name in path.split("."):
         settings = settings[name]
     return settings
+
+
+def _part(words: str) -> tuple[tuple[int, int], ...]:
+    """FIRST:END of each axis, with commas between them."""
+    try:
+        ends = [tuple(map(int, axis.split(":"))) for axis in words.split(",")]
+        return tuple((first, end) for first, end in ends)
+    except ValueError:
+        raise Mistake(f"--where {words}: needed FIRST:END for each axis, such as 28:60,12:52") from None
 
 
 def _objective(words: str) -> Objective:

@@ -81,17 +81,25 @@ class Ball(Constraint):
     Args:
         centres: (k, columns), or one of them, (columns,); numbers that are not codes do not count.
         radius: 0 or more.
+        where: the columns of codes that may differ; any of them where None.
     """
 
     centres: np.ndarray
     radius: int
+    where: Sequence[int] | None = None
 
     def alternatives(self, space: Space) -> list[list[Row]]:
         if self.radius < 0:
             raise InputError(f"the radius of a ball must be 0 or more, got {self.radius}")
         centres = space.checked(np.atleast_2d(self.centres))
         coded = np.flatnonzero(space.coded)
-        return [[Row(_same(space, g), low=len(coded) - self.radius)] for g in np.unique(centres[:, coded], axis=0)]
+        kept: list[int] = [] if self.where is None else np.setdiff1d(coded, self.where).tolist()
+        found = []
+        for centre in np.unique(centres[:, coded], axis=0):
+            same = _same(space, centre)
+            rest = [Row({c: same[c] for c in kept}, low=len(kept))] if kept else []
+            found.append([Row(same, low=len(coded) - self.radius), *rest])
+        return found
 
 
 @dataclass(frozen=True, eq=False)

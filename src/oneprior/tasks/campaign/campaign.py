@@ -87,7 +87,7 @@ class Campaign:
             InputError: where the folder holds a campaign.
         """
         folder = Path(folder)
-        latents_of(run)  # refused before anything is written, as are rules that cannot be looked at
+        latents_of(run).check(settings)  # refused before anything is written, as are rules that cannot be looked at
         Admission(settings.rules, run.units, run.geometry.tokens).broken(data.batch(torch.arange(1)).x)
         ledger = Ledger(folder, new=True)
         ledger.remember(settings=settings.to_json(), run=str(run.path.resolve()), rows=len(data))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oneprior.core import IncompatiblePrior, Rows
+from oneprior.core import IncompatiblePrior, InputError, Rows
 from oneprior.inference.search.constraints import Ball, Constraint, Exclude, Linear
 from oneprior.inference.search.exact import Best, Effort, Search
 from oneprior.inference.search.objective import Bonus, nearest
@@ -102,6 +102,40 @@ class CodeSpace(Latents):
                 break
         told = {name: getattr(surrogate, name) for name in ("r2", "error", "trees", "points")}
         return Proposals(now.found, {**told, "splits": splits, **now.told}, now.refused)
+
+    def check(self, settings: Settings) -> None:
+        if settings.where is not None:
+            self.places(settings.where)
+
+    def balls(self, centres: np.ndarray, settings: Settings) -> list[Constraint]:
+        """How far from some points one may go, and where, as the settings say."""
+        where = None if settings.where is None else self.places(settings.where)
+        radius = self.numbers if settings.radius is None else settings.radius
+        return [] if where is None and radius >= self.numbers else [Ball(centres, radius, where)]
+
+    def places(self, part: Sequence[tuple[int, int]]) -> list[int]:
+        """The positions of the codes of a part of an event.
+
+        Args:
+            part: of each spatial axis, the first entry and that behind the last; a code that stands for any entry of
+                the part belongs to it.
+
+        Raises:
+            InputError: for a part that is none of the event.
+        """
+        grid, shape = tuple(self.law.grid), tuple(self.run.event_shape)[1:]
+        if len(part) != len(shape) or any(not 0 <= a < b <= n for (a, b), n in zip(part, shape, strict=True)):
+            told = ",".join(f"{a}:{b}" for a, b in part)
+            raise InputError(
+                f"{told} is no part of an event of {' x '.join(map(str, shape))}: needed FIRST:END an axis"
+            )
+        inside = np.ones(grid, dtype=bool)
+        for axis, ((a, b), n, count) in enumerate(zip(part, shape, grid, strict=True)):
+            size = -(-n // count)
+            kept = np.zeros(count, dtype=bool)
+            kept[a // size : -(-b // size)] = True
+            inside &= kept.reshape([-1 if k == axis else 1 for k in range(len(grid))])
+        return np.flatnonzero(inside).tolist()
 
     def _likeliest(
         self, point: np.ndarray, alike: Sequence[np.ndarray], settings: Settings, number: int
@@ -223,7 +257,7 @@ class _Round:
         self._least = latents.least_log_prob(known.data, settings)
         self._away = settings.apart or max(1, latents.numbers // 16)
         self._seen, self._taken = {point.tobytes() for point in known.every}, set(known.taken)
-        self._own: list[Constraint] = [] if settings.radius is None else [Ball(centres, settings.radius)]
+        self._own: list[Constraint] = latents.balls(centres, settings)
         self._rules = latents.rules(known, space, settings, [])
         self.ground = _Ground(latents.floors(known.data))
         self.found: list[Proposal] = []

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from oneprior.core import IncompatiblePrior
 from oneprior.inference.search.objective import Goal
 from oneprior.tasks.campaign.admission import Admission
 from oneprior.tasks.campaign.settings import Settings
@@ -110,6 +111,15 @@ class Latents(ABC):
     @abstractmethod
     def decode(self, points: np.ndarray) -> Tensor:
         """The events of points, (n, numbers) -> (n, *event_shape) in [-1, 1]."""
+
+    def check(self, settings: Settings) -> None:
+        """Refuse settings that these latents cannot follow, before anything is scored.
+
+        Raises:
+            InputError: for a part of an event where latents have no places, or that is none.
+        """
+        if settings.where is not None:
+            raise IncompatiblePrior(f"the latents of a {self.run.family} have no places: --where needs a vqvae")
 
     @abstractmethod
     def propose(self, known: Known, settings: Settings, number: int, count: int) -> Proposals:

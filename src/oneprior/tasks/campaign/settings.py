@@ -23,6 +23,8 @@ class Settings:
             of the data at most. 0 where all count alike.
         radius: codes that may differ from one of `centres` events; None for no ball.
         centres: the best events around which balls lie.
+        where: the part of an event in which its codes may differ from those of `centres`: of each spatial axis the
+            first entry and that behind the last; None for all of it.
         apart: codes in which the candidates of one round differ from each other, at least; a sixteenth where None.
         distance: weight of the distance to the nearest event, for exploring.
         spread: weight of the members' disagreement, for exploring.
@@ -49,6 +51,7 @@ class Settings:
     own_share: float = 0.0
     radius: int | None = None
     centres: int = 10
+    where: tuple[tuple[int, int], ...] | None = None
     apart: int | None = None
     distance: float = 0.0
     spread: float = 0.0
@@ -83,4 +86,5 @@ class Settings:
     def from_json(cls, told: dict[str, Any]) -> Settings:
         """What `to_json` wrote."""
         objectives, trees = Objectives.from_json(told["objectives"]), Trees(**told["trees"])
-        return cls(**{**told, "objectives": objectives, "trees": trees})
+        where = told.get("where") and tuple((first, end) for first, end in told["where"])
+        return cls(**{**told, "objectives": objectives, "trees": trees, "where": where})

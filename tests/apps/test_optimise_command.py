@@ -9,6 +9,7 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 from sklearn.datasets import load_digits
 
@@ -238,7 +239,7 @@ def test_killed_it_goes_on_without_losing_or_repeating_a_score(place):
         (["--score", "scores:both", "--objective", "ink=maximise:1", "--objective", "edge=3"], "weigh all, or none"),
         (["--score", "scores:both", "--objective", "ink=maximise", "--objective", "sky=3"], "the score has no sky"),
         (["--score", "scores:ink", "--budget", "0"], "at least 1"),
-        (["--score", "scores:ink", "--initial", "9"], "scored points are too few"),
+        (["--score", "scores:ink", "--initial", "9"], "--initial 9 are too few"),
         (["--score", "scores:ink", "--resume"], "holds no campaign"),
     ],
     ids=[
@@ -260,6 +261,58 @@ def test_a_mistake_is_one_line(words, said, capsys, tmp_path):
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--radius -3", "--radius must be 0 or more, got -3"),
+        ("--centres 0", "--centres must be at least 1, got 0"),
+        ("--trees 0", "--trees must be at least 1, got 0"),
+        ("--depth -1", "--depth must be at least 1, got -1"),
+        ("--leaf 0", "--leaf must be at least 1, got 0"),
+        ("--members 0", "--members must be at least 1, got 0"),
+        ("--seconds 0", "--seconds must be above 0, got 0"),
+        ("--unlikely 2", "--unlikely must be a share between 0 and 1, got 2"),
+        ("--apart 99", "apart is 99, and an event has 4 codes"),
+        ("--spread 0.5", "give --members of 2 or more"),
+        ("--retrain-every -1", "--retrain-every must be 0 or more, got -1"),
+        ("--where 2:5", "2:5 is no part of an event of 8 x 8"),
+        ("--where mouth", "needed FIRST:END for each axis"),
+        ("--score-time 0", "--score-time must be above 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_its_option_before_anything_is_scored(words, said, capsys, tmp_path):
+    given = ["--score", "scores:ink", *words.split()]
+    kept = QUICK[: QUICK.index("--trees")]
+    assert oneprior(["optimise", "run", *kept, *given, "--out", str(tmp_path / "out")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out" / "campaign.sqlite").exists()
+
+
+def test_a_campaign_goes_on_with_its_own_data_and_score_and_no_other(place, capsys):
+    np.savez(place / "some.npz", x=(load_digits().images[:500] * 255 / 16).round().astype(np.uint8))
+    own = ["--retrain-every", "0", "--out", "own"]
+    assert oneprior(["optimise", "run", "--data", "some.npz", "--score", "scores:ink", *QUICK, *own]) == 0
+    assert oneprior(["optimise", "run", "--resume", "--score", "scores:slow", "--budget", "9", *own]) == 2
+    assert "is scored by --score scores:ink, and stays so" in capsys.readouterr().err
+    assert oneprior(["optimise", "run", "--resume", "--by-hand", "--budget", "9", *own]) == 2
+    assert oneprior(["optimise", "run", "--resume", "--budget", "9", *own]) == 0
+    assert Ledger(place / "own").count("scored", "asked") == 9
+
+
+def test_processes_that_score_leave_with_their_parent(place):
+    words = [sys.executable, "-m", "oneprior", "optimise", "run", "--score", "scores:slow", *QUICK, "--out", "orphans"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not ((place / "orphans/campaign.sqlite").exists() and Ledger(place / "orphans").count("scored") >= 2):
+        assert process.poll() is None
+        time.sleep(0.1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
 
 
 def test_a_prior_without_codes_is_searched_in_its_noise(place):

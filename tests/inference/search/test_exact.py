@@ -250,6 +250,8 @@ def test_a_program_that_is_too_large_is_refused_with_its_size(monkeypatch):
         (Allowed(9, [0]), "columns 0 .. 4"),
         (Allowed("nobody", [0]), "nobody"),
         (Linear({0: np.ones(3)}), "weights of position 0"),
+        (Linear({0: np.full(CODES, np.nan)}), "weights of position 0 must be finite"),
+        (Linear({0: np.ones(CODES)}, low=0.8, high=0.2), "nothing is between 0.8 and 0.2"),
         (Exclude(np.full(POSITIONS, 6.0)), "row 0, position 0: got 6"),
         (Exclude(CENTRES, 6), "1 .. 5 columns"),
     ],

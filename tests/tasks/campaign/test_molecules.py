@@ -98,3 +98,26 @@ def test_the_same_command_serves_molecules(place, monkeypatch, tmp_path):
     assert len(best) == 3
     assert (tmp_path / "out/best.png").exists() or len(best) == 3
     assert "<img" in (tmp_path / "out/report.html").read_text()
+
+
+def test_no_molecule_of_no_atom_is_asked_for(place, tmp_path):
+    """Of a score that is the higher the shorter a molecule is, nothing would be the best."""
+    data = open_dataset(place / "all.smi")
+    settings = Settings(trees=Trees(most=60, least=5), retrain_every=0, unlikely=None)
+    campaign = Campaign.begin(tmp_path / "short", load(place / "run"), data, settings)
+    known = presented(campaign.run, data.batch(torch.arange(512)).x)
+    campaign.score_data(range(512), [-float(len(str(one))) for one in known])
+    asked = presented(campaign.run, torch.stack([torch.as_tensor(one.event) for one in campaign.ask(6)]).float())
+    assert len(asked) == 6
+    assert all(asked)
+
+
+def test_how_much_of_the_data_comes_back_is_told(place, tmp_path):
+    campaign = Campaign.begin(tmp_path / "back", load(place / "run"), open_dataset(place / "all.smi"))
+    kept = campaign.given_back()
+    assert kept is not None
+    x = campaign.data.batch(torch.linspace(0, 511, 200).round().long()).x
+    made = campaign.latents.decode(campaign.latents.encode(x))
+    same = [a == b for a, b in zip(identities(campaign.run, x), identities(campaign.run, made), strict=True)]
+    assert kept == pytest.approx(sum(same) / 200)
+    assert kept > 0.3

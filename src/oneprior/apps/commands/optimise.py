@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from oneprior.apps import screen
 from oneprior.apps.command import Command, Mistake, Outcome, Stopped
+from oneprior.apps.optimise_options import KEPT, Search, objective, setting
 from oneprior.apps.record import check_place
 from oneprior.core import InputError
 
 if TYPE_CHECKING:
     from oneprior.data import Dataset
     from oneprior.tasks.campaign.campaign import Campaign
-    from oneprior.tasks.campaign.objectives import Objective, Objectives
+    from oneprior.tasks.campaign.objectives import Objectives
     from oneprior.tasks.campaign.scores import Evaluator, Score
     from oneprior.tasks.campaign.settings import Settings
     from oneprior.tasks.campaign.shift import Shift
@@ -26,45 +27,8 @@ if TYPE_CHECKING:
     from oneprior.training import Run
 
 
-@dataclass(frozen=True, kw_only=True)
-class Search:
-    """How candidates are found.
-
-    Args:
-        trees: of the ensemble that stands for the score, at most; held-out events choose how many.
-        depth: of a tree.
-        leaf: scored events in a leaf, at least.
-        members: ensembles, each learned without another part of the events, which may disagree.
-        own_share: share of the ensemble's fit that what the campaign has scored itself has, at least.
-        radius: codes that may differ from one of the best events; any number where not given.
-        centres: of the best events, from which they may differ so.
-        where: the part of an event that may differ from one of the best events, such as 28:60,12:52 for these lines and
-            columns of a picture; all of it where not given.
-        apart: codes in which candidates of a round differ, at least; a sixteenth of all by default.
-        distance: weight of the codes that differ from the nearest known event: to explore.
-        spread: weight of the members' disagreement: to explore.
-        realism: weight of the codes' log-probability at their places: to stay near what the data are.
-        unlikely: share of the data below whose probability a candidate is passed over; 0 to take all.
-        splits: what the trees see of a code: its number, that behind what it is worth wherever it stands (shared), its
-            vector in the codebook, or the better of these by held-out scores.
-        seconds: limit of each exact search.
-    """
-
-    trees: int = 800
-    depth: int = 2
-    leaf: int = 20
-    members: int = 1
-    own_share: float = 0.0
-    radius: int | None = None
-    centres: int = 10
-    where: str | None = None
-    apart: int | None = None
-    distance: float = 0.0
-    spread: float = 0.0
-    realism: float = 0.0
-    unlikely: float = 0.001
-    splits: Literal["better", "codes", "shared", "codebook"] = "better"
-    seconds: float = 60.0
+_GIVEN_BACK = 0.5
+"""Share of sequences that a prior gives back, below which it is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,22 +96,54 @@ class Optimise(Command):
     retrain_share: float = 0.1
     resume: bool = False
     out: Path
-    search: Search = Search()
+    search: Search = field(default_factory=Search)
 
     def execute(self) -> Outcome:
         objectives = self._objectives()
-        if sum((self.score is not None, self.score_command is not None, self.by_hand, self.by_page)) != 1:
+        given = sum((self.score is not None, self.score_command is not None, self.by_hand, self.by_page))
+        if given > 1 or not (given or self.resume):
             raise Mistake("give one of --score module:function, --score-command '...', --by-hand and --by-page")
         if self._by_person and self.scores is None and not self.resume:
             flag = "--by-hand" if self.by_hand else "--by-page"
             raise Mistake(f"{flag} needs the scores of some of the data to begin with: give --scores FILE.csv")
-        if min(self.budget, self.batch, self.workers, self.initial) < 1 or self.score_time <= 0:
-            raise Mistake("--budget, --batch, --workers and --initial are at least 1, --score-time above 0")
-        if not self.resume:
-            check_place(self.out, self)
-            if (self.out / "campaign.sqlite").exists():
-                raise Mistake(f"{self.out} holds a campaign; go on with it (--resume), or give another --out")
+        for name in ("budget", "batch", "workers", "initial"):
+            if (value := getattr(self, name)) < 1:
+                raise Mistake(f"--{name} must be at least 1, got {value}")
+        if self.score_time <= 0:
+            raise Mistake(f"--score-time must be above 0, got {self.score_time:g}")
+        if self.resume:
+            return self._as_begun()._carried_out(objectives)
+        check_place(self.out, self)
+        if (self.out / "campaign.sqlite").exists():
+            raise Mistake(f"{self.out} holds a campaign; go on with it (--resume), or give another --out")
         return self._carried_out(objectives)
+
+    def _as_begun(self) -> Optimise:
+        """This command with the data and the score that the campaign began with, where none are given.
+
+        Raises:
+            Mistake: for another score.
+        """
+        from oneprior.tasks.campaign.ledger import Ledger
+
+        ledger = Ledger(self.out)
+        data, begun = ledger.recall("data"), ledger.recall("scored by", {})
+        ledger.close()
+        own = self._scored_by
+        if begun and any(own.values()) and own != begun:
+            said = next((f"--{name.replace('_', '-')} {value}" for name, value in begun.items() if value), "a person")
+            raise Mistake(f"the campaign in {self.out} is scored by {said}, and stays so: begin another one")
+        told = {} if any(own.values()) or self._by_person else {k: v for k, v in begun.items() if k != "person"}
+        known = Path(data) if self.data is None and data is not None else self.data
+        found = replace(self, data=known, **told)
+        if not (found.score or found.score_command or found._by_person):
+            raise Mistake("give one of --score module:function, --score-command '...', --by-hand and --by-page")
+        return found
+
+    @property
+    def _scored_by(self) -> dict[str, Any]:
+        """What scores, as the ledger keeps it."""
+        return {"score": self.score, "score_command": self.score_command, "person": self._by_person}
 
     def _unchanged(self, begun: Settings) -> None:
         """Refuse to change what a campaign keeps from its beginning; what is not told again stays as it was.
@@ -162,9 +158,9 @@ class Optimise(Command):
         asked, plain, kept = (
             one.to_json() for one in (self._settings(begun.objectives), usual._settings(begun.objectives), begun)
         )
-        for flag, path in _KEPT.items():
-            new, old = _at(asked, path), _at(kept, path)
-            if new not in (_at(plain, path), old):
+        for flag, path in KEPT.items():
+            new, old = setting(asked, path), setting(kept, path)
+            if new not in (setting(plain, path), old):
                 told = ("others", "its own") if path == "rules" else (new, "none" if old is None else old)
                 raise Mistake(f"{flag} {told[0]}: the campaign in {self.out} began with {told[1]}, and stays so")
 
@@ -174,7 +170,7 @@ class Optimise(Command):
         if sum((self.maximise, self.minimise, self.target is not None, bool(self.objective))) > 1:
             raise Mistake("--maximise, --minimise, --target and --objective exclude each other")
         if self.objective:
-            return Objectives(tuple(_objective(words) for words in self.objective))
+            return Objectives(tuple(objective(words) for words in self.objective))
         goal = self.target if self.target is not None else "minimise" if self.minimise else "maximise"
         return Objectives((Objective(goal=goal),))
 
@@ -204,6 +200,8 @@ class Optimise(Command):
 
         known = None if self.scores is None else data_scores(self.scores, data, objectives.names)
         campaign = Campaign.begin(self.out, run, data, self._settings(objectives))
+        place = None if self.data is None else str(self.data.expanduser().resolve())
+        campaign.ledger.remember(**{"data": place, "scored by": self._scored_by})
         if known is not None:
             campaign.score_data(*known)
         return campaign
@@ -265,6 +263,7 @@ class Optimise(Command):
         ) as evaluator:
             states = self._states(campaign, evaluator, rows)
             try:
+                self._enough(campaign, rows)
                 return screen.track(states, "optimise", lambda s: s.done, lambda s: s.said).said
             except KeyboardInterrupt:
                 raise Stopped(f"stopped; every score is kept in {self.out}: go on with --resume") from None
@@ -272,6 +271,21 @@ class Optimise(Command):
                 if not campaign.ledger.entries():  # nothing was scored: the same command may be mended and given again
                     campaign.ledger.discard()
                 raise
+
+    def _enough(self, campaign: Campaign, rows: Sequence[int]) -> None:
+        """Refuse too few events before any is scored, and tell of a prior that does not give its own data back."""
+        fewest = campaign.latents.fewest(campaign.settings)
+        if self.scores is None and len(rows) < fewest:
+            raise InputError(
+                f"--initial {len(rows)} are too few for a tree whose leaves hold {campaign.settings.trees.least} "
+                f"(--leaf): score at least {fewest}"
+            )
+        kept = campaign.given_back()
+        if kept is not None and kept < _GIVEN_BACK:
+            screen.say(
+                f"the prior gives {100 * kept:.0f} % of the data back as they are, and what it cannot write it cannot "
+                "find: train it for longer (--images, --minutes), or with more --codes"
+            )
 
     def _by_hand(self, campaign: Campaign) -> str:
         """Take the scores of the last round, and lay out the next; the last words."""
@@ -322,71 +336,12 @@ class Optimise(Command):
 
     def _settings(self, objectives: Objectives) -> Settings:
         from oneprior.evaluation.specifications.language import read_content
-        from oneprior.inference.search.surrogate import Trees
-        from oneprior.tasks.campaign.settings import Settings
 
-        search = self.search
-        return Settings(
+        return self.search.settings(
             objectives=objectives,
-            trees=Trees(most=search.trees, depth=search.depth, least=search.leaf, members=search.members),
-            own_share=search.own_share,
-            radius=search.radius,
-            centres=search.centres,
-            where=None if search.where is None else _part(search.where),
-            apart=search.apart,
-            distance=search.distance,
-            spread=search.spread,
-            realism=search.realism,
-            unlikely=search.unlikely or None,
-            splits=search.splits,
-            seconds=search.seconds,
             rules=None if self.spec is None else read_content(self.spec),
             retrain_every=self.retrain_every,
             rank_k=self.rank_k,
             share=self.retrain_share,
             seed=self.common.seed,
         )
-
-
-_DIRECT = ("own_share", "radius", "centres", "where", "apart", "distance", "spread", "realism", "unlikely", "splits")
-_KEPT = {
-    "--trees": "trees.most",
-    "--depth": "trees.depth",
-    "--leaf": "trees.least",
-    "--members": "trees.members",
-    **{f"--{name.replace('_', '-')}": name for name in (*_DIRECT, "seconds", "seed")},
-    "--spec": "rules",
-    "--retrain-every": "retrain_every",
-    "--rank-k": "rank_k",
-    "--retrain-share": "share",
-}
-"""Options that a campaign keeps from its beginning, and where its settings have them."""
-
-
-def _at(settings: dict[str, Any], path: str) -> Any:
-    for name in path.split("."):
-        settings = settings[name]
-    return settings
-
-
-def _part(words: str) -> tuple[tuple[int, int], ...]:
-    """FIRST:END of each axis, with commas between them."""
-    try:
-        ends = [tuple(map(int, axis.split(":"))) for axis in words.split(",")]
-        return tuple((first, end) for first, end in ends)
-    except ValueError:
-        raise Mistake(f"--where {words}: needed FIRST:END for each axis, such as 28:60,12:52") from None
-
-
-def _objective(words: str) -> Objective:
-    """NAME=maximise|minimise|NUMBER[:WEIGHT]."""
-    from oneprior.tasks.campaign.objectives import Objective
-
-    name, _, told = words.partition("=")
-    goal, _, weight = told.partition(":")
-    try:
-        wanted = goal if goal in ("maximise", "minimise") else float(goal)
-        share = float(weight) if weight else None
-    except ValueError:
-        raise Mistake(f"--objective {words}: needed NAME=maximise, NAME=minimise or NAME=NUMBER, and :WEIGHT") from None
-    return Objective(name, wanted, share)

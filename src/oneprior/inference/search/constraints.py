@@ -63,6 +63,8 @@ class Linear(Constraint):
     high: float = np.inf
 
     def alternatives(self, space: Space) -> list[list[Row]]:
+        if not self.low <= self.high:
+            raise InputError(f"nothing is between {self.low:g} and {self.high:g}: give low <= high")
         found = {}
         for which, weight in self.weights.items():
             c = column_number(space, which)
@@ -70,6 +72,8 @@ class Linear(Constraint):
             needed = (column.size,) if isinstance(column, Categorical) else ()
             if weight.shape != needed:
                 raise ShapeError(f"the weights of {column.name or f'column {c}'}", weight.shape, needed)
+            if not np.isfinite(weight).all():
+                raise InputError(f"the weights of {column.name or f'column {c}'} must be finite, got {weight}")
             found[c] = weight if weight.ndim else float(weight)
         return [[Row(found, self.low, self.high)]]
 

@@ -79,6 +79,9 @@ class Space:
     def __post_init__(self) -> None:
         if not self.columns:
             raise InputError("a space to search needs at least one column")
+        names = [column.name for column in self.columns if column.name]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise InputError(f"columns are told apart by their names, and several are called {min(twice)!r}")
 
     @classmethod
     def grid(cls, positions: int, codes: int, codebook: np.ndarray | None = None) -> Space:

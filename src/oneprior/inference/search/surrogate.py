@@ -46,6 +46,18 @@ class Trees:
     members: int = 1
     held_out: float = 0.2
 
+    def __post_init__(self) -> None:
+        for name in ("most", "depth", "least", "members", "patience"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.learning_rate <= 0 or not 0 < self.held_out < 1:
+            raise InputError("learning_rate must be above 0, and held_out a share between 0 and 1")
+
+    @property
+    def fewest(self) -> int:
+        """Points of which there are enough for a tree beside those that are held out."""
+        return 2 * self.least + round(2 * self.least * self.held_out / (1 - self.held_out))
+
 
 @dataclass(frozen=True, eq=False)
 class Surrogate:
@@ -100,13 +112,12 @@ def fit_surrogate(
             columns that are no codes of one codebook.
     """
     points, scores = space.checked(points), np.asarray(scores, dtype=np.float64)
-    least = 2 * trees.least + round(2 * trees.least * trees.held_out / (1 - trees.held_out))
     if not np.isfinite(scores).all():
         raise InputError(f"score {int((~np.isfinite(scores)).argmax())} is not finite: leave failed points out")
-    if len(points) < least:
+    if len(points) < trees.fewest:
         raise InputError(
             f"{len(points)} scored points are too few for a tree whose leaves hold {trees.least}: score at least "
-            f"{least}, or ask for smaller leaves"
+            f"{trees.fewest}, or ask for smaller leaves"
         )
     if np.ptp(scores) == 0:
         raise InputError(f"all {len(scores)} scores are {scores[0]:g}: there is nothing to learn from them")

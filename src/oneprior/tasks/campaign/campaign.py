@@ -112,6 +112,16 @@ class Campaign:
         run = load(folder / ledger.recall("run"))  # within the folder, which may be moved, or anywhere else
         return cls(folder, ledger, run, data, Settings.from_json(ledger.recall("settings")))
 
+    def given_back(self, most: int = 200) -> float | None:
+        """The share of sequences of the data that come back as they are from their latents: what a prior cannot write
+        it cannot find. None of events that are no sequences."""
+        if not self.run.geometry.tokens or not self.latents.encodes:
+            return None
+        some = torch.linspace(0, len(self.data) - 1, min(most, len(self.data))).round().long()
+        x = self.data.batch(some).x
+        both = (identities(self.run, one) for one in (x, self.latents.decode(self.latents.encode(x))))
+        return float(np.mean([a == b for a, b in zip(*both, strict=True)]))
+
     # What is known --------------------------------------------------------------------------------------------------
 
     def score_data(

@@ -121,6 +121,10 @@ class Latents(ABC):
         if settings.where is not None:
             raise IncompatiblePrior(f"the latents of a {self.run.family} have no places: --where needs a vqvae")
 
+    def fewest(self, settings: Settings) -> int:
+        """Scored events that a first round needs."""
+        return 0
+
     @abstractmethod
     def propose(self, known: Known, settings: Settings, number: int, count: int) -> Proposals:
         """The points of a round.

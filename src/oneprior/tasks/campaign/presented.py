@@ -12,6 +12,9 @@ from oneprior.data.one_hot import likeliest, one_hot
 from oneprior.data.write import in_units
 from oneprior.training import Run
 
+NOTHING = b""
+"""The identity of a molecule of no atom, which nobody asks for."""
+
 Event = np.ndarray | str | list[list[Note]]
 """What is scored: an array in the user's units, the SMILES of a molecule, or the notes of each voice of music."""
 

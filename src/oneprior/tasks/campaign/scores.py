@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import math
 import multiprocessing
+import os
 import re
 import shlex
 import signal
@@ -35,6 +36,8 @@ _NUMBER = re.compile(r"(?<![^\s=:,;(\[])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)
 _SHELL = ("|", "||", "&&", "&", ";", "<", ">", ">>")
 _DEATHS = 2
 """Processes that one event may take with it before it counts as failed."""
+_WATCHED = 1.0
+"""Seconds between two looks of a process at whether that which made it is there."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +238,7 @@ class Evaluator:
             raise InputError(f"at least one process scores, got {workers}")
         context = multiprocessing.get_context("spawn")  # nothing of this process, its threads least of all
         self.score, self.seconds, self.names = score, seconds, tuple(names)
-        self._make = executor or (lambda: ProcessPoolExecutor(workers, mp_context=context))
+        self._make = executor or (lambda: ProcessPoolExecutor(workers, context, _leave_with, (os.getpid(),)))
         self._executor = self._make()
         self._futures: dict[Future[Outcome], int] = {}
 
@@ -302,6 +305,17 @@ class Evaluator:
         if type(error).__name__ == "KilledWorker":  # Dask's own, after it has tried other workers
             return self._failed("it took every worker that it was given to")
         return self._failed(f"{type(error).__name__}: {error}")
+
+
+def _leave_with(parent: int) -> None:
+    """End this process when that which made it is gone, be it by `kill -9`."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCHED)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def on_dask(address: str, workers: int) -> Callable[[], Executor]:

@@ -71,12 +71,21 @@ class Settings:
         for name in ("distance", "spread", "realism", "retrain_every", "rank_k", "share", "first_share"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        for name in ("centres", "best", "apart"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}")
+        if self.radius is not None and self.radius < 0:
+            raise InputError(f"radius must be 0 or more, got {self.radius}")
+        if self.seconds <= 0:
+            raise InputError(f"seconds must be above 0, got {self.seconds:g}")
+        if self.unlikely is not None and not 0 < self.unlikely < 1:
+            raise InputError(f"unlikely must be a share between 0 and 1, got {self.unlikely:g}")
         if not 0 <= self.own_share < 1:
-            raise InputError(f"own_share is a share from 0 to below 1, got {self.own_share:g}")
+            raise InputError(f"own_share must be a share from 0 to below 1, got {self.own_share:g}")
         if self.splits not in ("better", "codes", "shared", "codebook"):
             raise InputError(f"splits are 'codes', 'shared', 'codebook' or 'better', not {self.splits!r}")
         if self.spread and self.trees.members < 2:
-            raise InputError("one ensemble has no spread: give the trees several members")
+            raise InputError("spread needs several ensembles that may disagree: give `members` of 2 or more")
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it; `from_json` reads it."""

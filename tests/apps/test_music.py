@@ -53,7 +53,7 @@ def test_a_voice_that_is_not_there_is_one_line(place, tmp_path, capsys):
     (tmp_path / "piece.mid").write_bytes(write_notes(chorale(np.random.default_rng(3), bars=2)))
     words = ["restore", str(place / "run"), "--input", str(tmp_path / "piece.mid"), "--noise", "5%"]
     assert oneprior([*words, "--operator", "mask:voice:5:of=4", "--out", str(tmp_path / "out")]) == 2
-    assert "voice 5 of 4 is missing" in capsys.readouterr().err
+    assert "voice 5 of 4 is to be missing: give one from 1 to 4" in capsys.readouterr().err
 
 
 def test_music_is_scored_by_its_notes(place, tmp_path, monkeypatch):

@@ -90,7 +90,9 @@ def _reached(campaign: Campaign) -> str:
         front = campaign.front()
         return f"{sum(entry.origin != 'data' for entry in front)} of a front of {len(front)}"
     best = campaign.best()
-    return "" if best is None else f"best {words_of(campaign, best)}"
+    if best is None:
+        return ""
+    return f"best {words_of(campaign, best)}" + (" (of the data)" if best.origin == "data" else "")
 
 
 def figures(campaign: Campaign) -> dict[str, Any]:

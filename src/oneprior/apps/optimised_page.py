@@ -46,7 +46,7 @@ def write_page(campaign: Campaign, path: Path, seed: int, seconds: float, near: 
     gaps = [search["gap"] for one in rounds for search in one["searches"]]
     proven = sum(search["status"] == "optimal" for one in rounds for search in one["searches"])
     cards = [*_reached(campaign, known, made), (f"{proven} of {len(gaps)}", "searches were proven optimal")]
-    sections: list[report.Section] = [report.Cards(cards)]
+    sections: list[report.Section] = [report.Cards(cards), *_in_vain(campaign, known, made)]
     if made:
         sections += _pictures(campaign, made)
         sections += _curves(campaign, told, known) if len(campaign.objectives.each) == 1 else _clouds(campaign, known)
@@ -100,6 +100,24 @@ def _reached(campaign: Campaign, known: Sequence[Entry], made: Sequence[Entry]) 
     return [*cards, (f"{beyond} of {len(made)}", "scored candidates are better than all of these")]
 
 
+def _in_vain(campaign: Campaign, known: Sequence[Entry], made: Sequence[Entry]) -> list[report.Section]:
+    """A plain word where no candidate is better than the data."""
+    record = best_of(campaign, known)
+    if campaign.objectives.pareto or record is None or not made:
+        return []
+    level = campaign.objectives.overall(campaign.scores_of([record]))
+    if (campaign.objectives.overall(campaign.scores_of(made)) > level).any():
+        return []
+    off = misprediction(campaign, made)
+    told = "" if np.isnan(off) else f" Predictions were off by {off:.3g} on average."
+    return [
+        report.Text(
+            f"**No candidate is better than the best of the data.**{told} More events with scores, a prior that keeps "
+            "what the score measures, and a smaller `--radius` help."
+        )
+    ]
+
+
 def _pictures(campaign: Campaign, made: list[Entry]) -> list[report.Section]:
     """The best, the nearest training event of each, and the best of some rounds."""
     best = made[:SHOWN]
@@ -113,7 +131,11 @@ def _pictures(campaign: Campaign, made: list[Entry]) -> list[report.Section]:
         (f"best of rounds {', '.join(map(str, some))}", drawn_as(campaign, events_of([by_round[r] for r in some])))
     )
     title = "Dominated by the fewest" if campaign.objectives.pareto else "The best"
-    return [report.Heading(title), gallery(campaign, best), report.Strips(rows, "In the order of the best above.")]
+    return [
+        report.Heading(title),
+        gallery(campaign, best),
+        report.Strips(rows, "The nearest are in the order of the best above."),
+    ]
 
 
 def _nearest(campaign: Campaign, x: Tensor) -> Tensor:

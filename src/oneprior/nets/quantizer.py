@@ -29,6 +29,8 @@ from torch import Tensor, nn
 from oneprior.core import InputError, Rows, ShapeError
 
 _CHUNK = 1 << 24  # distances held at once
+_TRIED = 2.0
+"""Count of a code that was put elsewhere, in counts at which a code is dead: with a decay of .99 it has 70 steps."""
 _SERVED = 1e-2
 """A vector is at its code where its squared distance is below this share of the variance of all codes."""
 _LAST = torch.iinfo(torch.int64).max
@@ -161,14 +163,15 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def _restart(self, vectors: Tensor, keys: Tensor, total: float) -> None:
-        """Put dead codes on vectors of the batch whose key is not the last, with the count of an even share."""
+        """Put dead codes on vectors of the batch whose key is not the last; those that are not used die again soon."""
         even = total / self.codes
         lost = (self.counts < self.dead * even).nonzero().squeeze(1)
         if lost.numel():
             chosen, keys = self._candidates(vectors, keys)
             chosen = _apart(chosen[keys < _LAST], self._served())[: len(lost)]
             lost = lost[: len(chosen)]
-            self.codebook[lost], self.sums[lost], self.counts[lost] = chosen, chosen * even, even
+            count = _TRIED * self.dead * even
+            self.codebook[lost], self.sums[lost], self.counts[lost] = chosen, chosen * count, count
 
     def _served(self) -> Tensor:
         """The squared distance below which a vector is at its code."""

@@ -130,9 +130,11 @@ def voice_missing(shape: tuple[int, ...], which: int, count: int) -> Tensor:
         which: the group that is missing, from 1.
         count: of groups.
     """
-    if not 1 <= which <= count or shape[0] % max(count, 1):
+    if not 1 <= which <= count:
+        raise InputError(f"voice {which} of {count} is to be missing: give one from 1 to {count}")
+    if shape[0] % count:
         raise InputError(
-            f"voice {which} of {count} is missing, and the event has {shape[0]} channels: of=N divides them"
+            f"the channels of an event, {shape[0]}, are no {count} voices of equally many: is the prior one of music?"
         )
     keep = torch.arange(shape[0]) // (shape[0] // count) != which - 1
     return keep.reshape(-1, *[1] * (len(shape) - 1)).expand(shape)

@@ -35,14 +35,16 @@ _GIVEN_BACK = 0.5
 class Optimise(Command):
     """Ask for events of a higher score than any known, score them, learn, and ask again.
 
-    The prior is a vqvae. An ensemble of trees learns the score from the codes of scored events, the grid of codes that
-    it rates highest is found exactly, and the prior is trained further on what scores high. Everything is kept in --out
+    Of a vqvae an ensemble of trees learns the score from the codes of scored events, the grid of codes that it rates
+    highest is found exactly, and the prior is trained further on what scores high; other families are searched in their
+    noise, without a proof. Everything is kept in --out
     after every score: run the same command with --resume to go on after a break.
 
     Args:
-        run: a trained vqvae.
+        run: a trained prior: a vqvae is searched exactly.
         data: the events to begin with; those that the run was trained on where not given.
-        score: module:function, one event as an array in the data's units -> a number.
+        score: module:function, one event -> a number: an array in the data's units, the SMILES of a molecule, the notes
+            of each voice of music.
         score_command: a command that is given a picture (in place of {}, or last) and prints a number.
         by_hand: a person scores: each round's pictures lie in --out with a sheet to fill in; go on with --resume.
         by_page: a person scores on a page in a browser of this machine.

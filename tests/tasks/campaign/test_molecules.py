@@ -3,14 +3,19 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from oneprior.apps.main import run as oneprior
 from oneprior.core import InputError
 from oneprior.data import digits, open_dataset, write_events
+from oneprior.inference.search.exact import Best
+from oneprior.inference.search.objective import Goal
 from oneprior.inference.search.surrogate import Trees
 from oneprior.tasks.campaign.campaign import Campaign
+from oneprior.tasks.campaign.code_space import _Round
+from oneprior.tasks.campaign.latents import Known
 from oneprior.tasks.campaign.presented import identities, presented
 from oneprior.tasks.campaign.scores import Evaluator
 from oneprior.tasks.campaign.settings import Settings
@@ -100,16 +105,21 @@ def test_the_same_command_serves_molecules(place, monkeypatch, tmp_path):
     assert "<img" in (tmp_path / "out/report.html").read_text()
 
 
-def test_no_molecule_of_no_atom_is_asked_for(place, tmp_path):
-    """Of a score that is the higher the shorter a molecule is, nothing would be the best."""
-    data = open_dataset(place / "all.smi")
-    settings = Settings(trees=Trees(most=60, least=5), retrain_every=0, unlikely=None)
-    campaign = Campaign.begin(tmp_path / "short", load(place / "run"), data, settings)
-    known = presented(campaign.run, data.batch(torch.arange(512)).x)
-    campaign.score_data(range(512), [-float(len(str(one))) for one in known])
-    asked = presented(campaign.run, torch.stack([torch.as_tensor(one.event) for one in campaign.ask(6)]).float())
-    assert len(asked) == 6
-    assert all(asked)
+def test_a_molecule_of_no_atom_is_passed_over(place, tmp_path, monkeypatch):
+    campaign = Campaign.begin(tmp_path / "empty", load(place / "run"), open_dataset(place / "all.smi"))
+    latents, nothing = campaign.latents, -torch.ones(1, *campaign.data.event_shape)
+    nothing[:, 0] = 1.0  # the end, at once
+    points = latents.encode(campaign.data.batch(torch.arange(512)).x)
+    known = Known(points[:20], np.zeros(20), Goal(), points[:20], points[:20])
+    now = _Round(latents, known, Settings(unlikely=None), latents.space, points[:20])
+    decode, empty = latents.decode, np.full(latents.numbers, latents.law.vocabulary - 1.0)
+    seen = {point.tobytes() for point in (*points[:20], empty)}
+    new = [point for point in points if point.tobytes() not in seen]
+    other = next(point for point in new if identities(campaign.run, decode(point[None]))[0])
+    monkeypatch.setattr(latents, "decode", lambda x: nothing if (x == empty).all() else decode(x))
+    for point in (empty, other):
+        now.take(Best(point, 1.0, 1.0, 1.0, "optimal", 0.0, (), 0), point, 0.0)
+    assert [one.point.tolist() for one in now.found] == [other.tolist()]
 
 
 def test_how_much_of_the_data_comes_back_is_told(place, tmp_path):

@@ -28,6 +28,7 @@ from benchmarks.train import trained
 from oneprior.apps.pictures import stack
 from oneprior.core import InputError
 from oneprior.data import open_dataset
+from oneprior.data.molecules import chemistry
 from oneprior.tasks.campaign.campaign import Campaign
 from oneprior.tasks.campaign.presented import presented
 from oneprior.tasks.campaign.settings import Settings, Trees
@@ -48,12 +49,10 @@ SAID = {"weighted": "weighted\nretraining", "even": "without\nweights", "alone":
 
 def penalised_logp(smiles: str) -> float:
     """The score of a molecule; NaN for one of no atom."""
-    from rdkit import Chem, RDLogger
     from rdkit.Chem import Crippen
     from rdkit.Contrib.SA_Score import sascorer
 
-    RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
-    molecule = Chem.MolFromSmiles(smiles)
+    molecule = chemistry().MolFromSmiles(smiles)  # type: ignore[union-attr]
     if molecule is None or not molecule.GetNumAtoms():
         return float("nan")
     rings = [len(ring) for ring in molecule.GetRingInfo().AtomRings()]

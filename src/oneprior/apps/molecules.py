@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import math
 import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from oneprior.apps.pictures import Picture, encode, lettering
+from oneprior.apps.pictures import Picture, encode, laid_out, lettering
 from oneprior.data.molecules import chemistry
 
 _SIDE = 150
@@ -23,14 +22,7 @@ def drawn(smiles: Sequence[str], columns: int = 8) -> Picture:
         smiles: of each.
         columns: in a row.
     """
-    from PIL import Image
-
-    tiles = [_formula(one) for one in smiles]
-    columns = max(1, min(columns, len(tiles)))
-    sheet = Image.new("RGBA", (columns * _SIDE, math.ceil(len(tiles) / columns) * _SIDE), (255, 255, 255, 255))
-    for k, tile in enumerate(tiles):
-        sheet.paste(tile, ((k % columns) * _SIDE, (k // columns) * _SIDE))
-    return encode(np.asarray(sheet), words=True)
+    return encode(laid_out([np.asarray(_formula(one)) for one in smiles], columns, ground=255), words=True)
 
 
 def _formula(smiles: str) -> Any:

@@ -65,7 +65,7 @@ class Search:
         from oneprior.inference.search.surrogate import Trees
         from oneprior.tasks.campaign.settings import Settings
 
-        own = {name: getattr(self, name) for name in (*_DIRECT, "seconds") if name not in ("where", "unlikely")}
+        own = {name: getattr(self, name) for name in _DIRECT}
         try:
             return Settings(
                 trees=Trees(most=self.trees, depth=self.depth, least=self.leaf, members=self.members),
@@ -78,13 +78,14 @@ class Search:
             raise Mistake(_by_options(str(error))) from None
 
 
-_DIRECT = ("own_share", "radius", "centres", "where", "apart", "distance", "spread", "realism", "unlikely", "splits")
+_DIRECT = ("own_share", "radius", "centres", "apart", "distance", "spread", "realism", "splits", "seconds")
+"""Options that are settings as they are."""
 KEPT = {
     "--trees": "trees.most",
     "--depth": "trees.depth",
     "--leaf": "trees.least",
     "--members": "trees.members",
-    **{f"--{name.replace('_', '-')}": name for name in (*_DIRECT, "seconds", "seed")},
+    **{f"--{name.replace('_', '-')}": name for name in (*_DIRECT, "where", "unlikely", "seed")},
     "--spec": "rules",
     "--retrain-every": "retrain_every",
     "--rank-k": "rank_k",

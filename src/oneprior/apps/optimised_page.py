@@ -93,11 +93,16 @@ def _reached(campaign: Campaign, known: Sequence[Entry], made: Sequence[Entry]) 
     cards = [("–" if best is None else words_of(campaign, best), "the best score")]
     if record is None:
         return cards
-    level = campaign.objectives.overall(campaign.scores_of([record]))
-    beyond = int((campaign.objectives.overall(campaign.scores_of(made)) > level).sum())
+    beyond = _beyond(campaign, record, made)
     which = "scored events of the data" + (" that keep the rules" if campaign.admission else "")
     cards.append((words_of(campaign, record), f"the best of {len(known)} {which}"))
     return [*cards, (f"{beyond} of {len(made)}", "scored candidates are better than all of these")]
+
+
+def _beyond(campaign: Campaign, record: Entry, made: Sequence[Entry]) -> int:
+    """Candidates that are better than the best of the data."""
+    level = campaign.objectives.overall(campaign.scores_of([record]))
+    return int((campaign.objectives.overall(campaign.scores_of(made)) > level).sum())
 
 
 def _in_vain(campaign: Campaign, known: Sequence[Entry], made: Sequence[Entry]) -> list[report.Section]:
@@ -105,8 +110,7 @@ def _in_vain(campaign: Campaign, known: Sequence[Entry], made: Sequence[Entry]) 
     record = best_of(campaign, known)
     if campaign.objectives.pareto or record is None or not made:
         return []
-    level = campaign.objectives.overall(campaign.scores_of([record]))
-    if (campaign.objectives.overall(campaign.scores_of(made)) > level).any():
+    if _beyond(campaign, record, made):
         return []
     off = misprediction(campaign, made)
     told = "" if np.isnan(off) else f" Predictions were off by {off:.3g} on average."

@@ -128,11 +128,8 @@ def strips(result: Restoration, most: int = 8, samples: int = 2) -> list[tuple[s
     return lines
 
 
-def deviation_bar(result: Restoration, most: int = 8) -> Picture | None:
-    """The scale of the deviations in `strips`, and of the errors where the truth is known; None where there are
-    none."""
-    if result.measurement.geometry.format == MUSIC:
-        return None
+def deviation_bar(result: Restoration, most: int = 8) -> Picture:
+    """The scale of the deviations in `strips`, and of the errors where the truth is known."""
     return _bar(result, _highest(result, slice(0, most)))
 
 

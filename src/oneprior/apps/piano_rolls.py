@@ -8,14 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from oneprior.apps.pictures import GREY, Picture, encode, lettering
+from oneprior.apps.pictures import GREY, INK, Picture, encode, laid_out, lettering
 from oneprior.data.midi import STEP, Note, as_notes
 
 _SEMITONE, _QUARTER, _MARGIN, _GAP = 4, 16, 26, 8
 """Pixels."""
 _OCTAVE, _BAR = 12, 4
 """Semitones of an octave, and quarter notes of a bar, between two lines."""
-_INK = ((76, 120, 168), (228, 121, 58), (84, 162, 75), (178, 121, 162))
 _GROUND, _LINE = (125, 132, 142, 28), (125, 132, 142, 110)
 
 
@@ -30,16 +29,10 @@ def rolled(x: Tensor, tokens: Sequence[str], columns: int = 8) -> Picture:
         tokens: what the channels stand for.
         columns: in a row.
     """
-    from PIL import Image
-
     pieces = as_notes(x, tokens)
-    tiles = [roll([piece], x.shape[-1] * STEP, span(pieces)) for piece in pieces]
-    columns = max(1, min(columns, len(tiles)))
-    width, height = tiles[0].shape[1] + _GAP, tiles[0].shape[0] + _GAP
-    sheet = Image.new("RGBA", (columns * width - _GAP, math.ceil(len(tiles) / columns) * height - _GAP), (0, 0, 0, 0))
-    for k, tile in enumerate(tiles):
-        sheet.paste(Image.fromarray(tile), ((k % columns) * width, (k // columns) * height))
-    return encode(np.asarray(sheet), words=True)
+    pitches = span(pieces)
+    tiles = [roll([piece], x.shape[-1] * STEP, pitches) for piece in pieces]
+    return encode(laid_out(tiles, columns, _GAP), words=True)
 
 
 def span(pieces: Sequence[Piece]) -> tuple[int, int]:
@@ -83,6 +76,6 @@ def roll(pieces: Sequence[Piece], quarters: float, pitches: tuple[int, int]) -> 
                 left, top = _MARGIN + round(note.start * _QUARTER), (high - note.pitch) * _SEMITONE
                 right = left + round(note.length * _QUARTER) - 1
                 share[top : top + _SEMITONE, left:right] += 1 / len(pieces)
-        ink = np.broadcast_to(np.array(_INK[k % len(_INK)], np.uint8), (*share.shape, 3))
+        ink = np.broadcast_to(np.array(INK[k % len(INK)][:3], np.uint8), (*share.shape, 3))
         sheet.alpha_composite(Image.fromarray(np.dstack([ink, np.uint8(255 * share.clip(0, 1) + 0.5)])))
     return np.asarray(sheet)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from oneprior.core import ShapeError, replacing
 
+INK = ((76, 120, 168, 255), (228, 121, 58, 255), (84, 162, 75, 255), (178, 121, 162, 255))  # of channels and voices
 GREY = (125, 132, 142, 255)  # 4:1 against white and against near-black
 
 
@@ -113,17 +114,28 @@ def grid(
         clip: see `tiles`.
     """
     small = tiles(x, low=low, high=high, colours=colours, clip=clip)
-    n, height, width, _ = small.shape
+    n, height = small.shape[:2]
     factor = max(1, math.ceil(pixels / height))
     big = small.repeat(factor, 1).repeat(factor, 2)
-    columns = min(columns or math.ceil(math.sqrt(n)), n)
-    lines = math.ceil(n / columns)
-    h, w = height * factor, width * factor
-    sheet = np.zeros((lines * (h + gap) - gap, columns * (w + gap) - gap, 4), np.uint8)
-    for k, tile in enumerate(big):
+    return encode(laid_out(big, columns or math.ceil(math.sqrt(n)), gap))
+
+
+def laid_out(pictures: Sequence[np.ndarray] | np.ndarray, columns: int, gap: int = 0, ground: int = 0) -> np.ndarray:
+    """Pictures of one size on a grid, row by row, (height, width, 4).
+
+    Args:
+        pictures: uint8, each (h, w, 4).
+        columns: in a row, at most.
+        gap: pixels between pictures.
+        ground: the value of every channel where no picture is.
+    """
+    columns = max(1, min(columns, len(pictures)))
+    lines, (h, w) = math.ceil(len(pictures) / columns), pictures[0].shape[:2]
+    sheet = np.full((lines * (h + gap) - gap, columns * (w + gap) - gap, 4), ground, np.uint8)
+    for k, picture in enumerate(pictures):
         top, left = (k // columns) * (h + gap), (k % columns) * (w + gap)
-        sheet[top : top + h, left : left + w] = tile
-    return encode(sheet)
+        sheet[top : top + h, left : left + w] = picture
+    return sheet
 
 
 def stack(rows: Sequence[tuple[str, Picture]], *, gap: int = 6, size: int = 15) -> Picture:
@@ -200,7 +212,6 @@ def _curves(x: np.ndarray, low: float, high: float, height: int = 96, width: int
     """(n, channels, length) -> curves, one colour a channel, on a transparent ground."""
     from PIL import Image, ImageDraw
 
-    ink = [(76, 120, 168, 255), (228, 121, 58, 255), (84, 162, 75, 255), (178, 121, 162, 255)]
     out = np.zeros((len(x), height, width, 4), np.uint8)
     across = np.linspace(2, width - 3, x.shape[2])
     for k, event in enumerate(x):
@@ -208,7 +219,7 @@ def _curves(x: np.ndarray, low: float, high: float, height: int = 96, width: int
         draw = ImageDraw.Draw(sheet)
         for c, curve in enumerate(event):
             up = (height - 3) - np.clip((np.nan_to_num(curve) - low) / _span(low, high), 0, 1) * (height - 6)
-            points, colour = list(zip(across.tolist(), up.tolist(), strict=True)), ink[c % len(ink)]
+            points, colour = list(zip(across.tolist(), up.tolist(), strict=True)), INK[c % len(INK)]
             if (there := np.isfinite(curve)).all():
                 draw.line(points, fill=colour, width=2)
                 continue

@@ -79,10 +79,10 @@ def page_of_file(
     else:
         strips = panels.strips(result, samples=panels.SAMPLES)
         first = f", the first {len(result.mean[:8])} of {len(rows)}" if len(rows) > 8 else ""
-        bar, planes = panels.deviation_bar(result), [" ".join(name.split()) for name in panels.planes(result)]
+        planes = [" ".join(name.split()) for name in panels.planes(result)]
         cut = f" Its planes from top to bottom: {', '.join(planes)}." if planes else ""
         shown = [report.Strips(strips, f"Each column is one image{first}.{cut} {_said(told)}")]
-        shown += [report.Picture(bar)] if bar is not None else []
+        shown += [report.Picture(panels.deviation_bar(result))] if "deviation" in dict(strips) else []
     return _page(names, rows, figures, told, shown)
 
 

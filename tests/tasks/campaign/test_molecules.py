@@ -110,12 +110,13 @@ def test_a_molecule_of_no_atom_is_passed_over(place, tmp_path, monkeypatch):
     latents, nothing = campaign.latents, -torch.ones(1, *campaign.data.event_shape)
     nothing[:, 0] = 1.0  # the end, at once
     points = latents.encode(campaign.data.batch(torch.arange(512)).x)
-    known = Known(points[:20], np.zeros(20), Goal(), points[:20], points[:20])
+    known = Known(points[:20], np.zeros(20), Goal(), points[:20], points[:20], taken=campaign._taken([]))
     now = _Round(latents, known, Settings(unlikely=None), latents.space, points[:20])
     decode, empty = latents.decode, np.full(latents.numbers, latents.law.vocabulary - 1.0)
     seen = {point.tobytes() for point in (*points[:20], empty)}
-    new = [point for point in points if point.tobytes() not in seen]
-    other = next(point for point in new if identities(campaign.run, decode(point[None]))[0])
+    drawn = np.random.default_rng(0).integers(0, latents.law.vocabulary, (200, latents.numbers)).astype(float)
+    new = [point for point in drawn if point.tobytes() not in seen]
+    other = next(point for point in new if identities(campaign.run, decode(point[None]))[0] not in known.taken)
     monkeypatch.setattr(latents, "decode", lambda x: nothing if (x == empty).all() else decode(x))
     for point in (empty, other):
         now.take(Best(point, 1.0, 1.0, 1.0, "optimal", 0.0, (), 0), point, 0.0)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from oneprior.training import Run
 
 
+_SCORED = "give one of --score module:function, --score-command '...', --by-hand and --by-page"
 _GIVEN_BACK = 0.5
 """Share of sequences that a prior gives back, below which it is told."""
 
@@ -37,8 +38,8 @@ class Optimise(Command):
 
     Of a vqvae an ensemble of trees learns the score from the codes of scored events, the grid of codes that it rates
     highest is found exactly, and the prior is trained further on what scores high; other families are searched in their
-    noise, without a proof. Everything is kept in --out
-    after every score: run the same command with --resume to go on after a break.
+    noise, without a proof. Everything is kept in --out after every score: run the same command with --resume to go on
+    after a break.
 
     Args:
         run: a trained prior: a vqvae is searched exactly.
@@ -104,7 +105,7 @@ class Optimise(Command):
         objectives = self._objectives()
         given = sum((self.score is not None, self.score_command is not None, self.by_hand, self.by_page))
         if given > 1 or not (given or self.resume):
-            raise Mistake("give one of --score module:function, --score-command '...', --by-hand and --by-page")
+            raise Mistake(_SCORED)
         if self._by_person and self.scores is None and not self.resume:
             flag = "--by-hand" if self.by_hand else "--by-page"
             raise Mistake(f"{flag} needs the scores of some of the data to begin with: give --scores FILE.csv")
@@ -139,7 +140,7 @@ class Optimise(Command):
         known = Path(data) if self.data is None and data is not None else self.data
         found = replace(self, data=known, **told)
         if not (found.score or found.score_command or found._by_person):
-            raise Mistake("give one of --score module:function, --score-command '...', --by-hand and --by-page")
+            raise Mistake(_SCORED)
         return found
 
     @property

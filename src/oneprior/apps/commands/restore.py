@@ -260,10 +260,11 @@ class Restore(Command):
         from oneprior.apps.commands.evaluate import typed
         from oneprior.apps.restored_page import Told
         from oneprior.apps.restored_words import of_all
+        from oneprior.data.midi import FORMAT as MUSIC
 
         operator, noise = operator or of_all(rows, "operator"), self.noise or of_all(rows, "noise")
         prior, values = f"{run.family} `{self.run}`", of_all(rows, "value_range")
-        music = run.geometry.format == "midi"
+        music = run.geometry.format == MUSIC
         return Told(title, operator, noise, prior, self.aim, typed(), self.common.seed, values, _credit(run), music)
 
 

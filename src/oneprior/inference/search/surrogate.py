@@ -136,9 +136,9 @@ def fit_surrogate(
             off = left.scores[out] - predicted
             variance = max(float(np.var(scores[out])), 1e-12)
             first = (1 - float(np.mean(off**2)) / variance, float(np.mean(off**2)) ** 0.5, count)
-        used = told.of(rest)
-        if trees.members == 1:  # of several each has its own part held out, for their spread
-            used, table = told, None if table is None else _table(told, table.strength)
+        alone = trees.members == 1  # of several each has its own part held out, for their spread
+        used = told if alone else told.of(rest)
+        table = _table(told, table.strength) if alone and table is not None else table
         models.append(_sum(space, _fit(used.without(table), count, trees), table))
     return Surrogate(tuple(models), space, *first, len(points))
 

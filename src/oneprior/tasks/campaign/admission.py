@@ -21,6 +21,8 @@ from oneprior.inference.search.space import Space
 from oneprior.inference.search.surrogate import Trees, fit_surrogate
 
 _ROWS = 512
+_BOLD = 5.0
+"""Where no point keeps the rules, the bound in errors of the ensemble, once all was refused that may be."""
 _KEEPING, _LOST = 0.1, 0.5
 """Share of the points that keep the rules, by an ensemble's word, that its bound may exclude: at first, and at last."""
 
@@ -94,7 +96,7 @@ def learned_bound(
         return []
     learned = fit_surrogate(space, points, margins, trees, seed=seed)
     if not kept.any():
-        return [AtLeast(learned.models[0], 5 * learned.error * refused)]
+        return [AtLeast(learned.models[0], _BOLD * learned.error * refused)]
     said = learned.predict(points)
     first, now = np.quantile(said[kept], [_KEEPING, _KEEPING + (_LOST - _KEEPING) * refused])
     low = min(0.0, float(first)) + float(now - first)

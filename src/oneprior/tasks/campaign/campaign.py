@@ -32,7 +32,7 @@ from oneprior.tasks.campaign.latents import Known, Latents, Proposal, Proposals
 from oneprior.tasks.campaign.ledger import Entry, Ledger
 from oneprior.tasks.campaign.noise_space import NoiseSpace
 from oneprior.tasks.campaign.objectives import Objectives
-from oneprior.tasks.campaign.presented import identities
+from oneprior.tasks.campaign.presented import NOTHING, identities
 from oneprior.tasks.campaign.retraining import retrain
 from oneprior.tasks.campaign.settings import Settings
 from oneprior.training import Progress, Run, load
@@ -289,10 +289,11 @@ class Campaign:
         )
 
     def _taken(self, entries: Sequence[Entry]) -> frozenset[bytes]:
-        """What was asked for or told, and the molecules of the data, which two grids of codes may well share."""
+        """What was asked for or told, the molecules of the data, which two grids of codes may well share, and none."""
         if self._own is None:
             parts = torch.arange(len(self.data)).split(_BATCH) if self.run.geometry.tokens else ()
-            self._own = frozenset(own for part in parts for own in identities(self.run, self.data.batch(part).x))
+            own = (one for part in parts for one in identities(self.run, self.data.batch(part).x))
+            self._own = frozenset({NOTHING, *own})
         made = [torch.from_numpy(entry.event)[None] for entry in entries if entry.event is not None]
         return self._own | frozenset(identities(self.run, torch.cat(made)) if made else ())
 

@@ -22,7 +22,7 @@ from oneprior.priors.base import TokenPrior
 from oneprior.priors.pushforward import Pushforward
 from oneprior.tasks.campaign.admission import learned_bound
 from oneprior.tasks.campaign.latents import Known, Latents, Proposal, Proposals
-from oneprior.tasks.campaign.presented import NOTHING, identities, settled
+from oneprior.tasks.campaign.presented import identities, settled
 from oneprior.tasks.campaign.settings import Settings
 from oneprior.training import Run
 
@@ -261,8 +261,7 @@ class _Round:
         self._latents, self._known, self._settings, self._space = latents, known, settings, space
         self._least = latents.least_log_prob(known.data, settings)
         self._away = settings.apart or max(1, latents.numbers // 16)
-        self._seen = {point.tobytes() for point in known.every}
-        self._taken = {NOTHING, *known.taken}
+        self._seen, self._taken = {point.tobytes() for point in known.every}, set(known.taken)
         self._own: list[Constraint] = latents.balls(centres, settings)
         self._rules = latents.rules(known, space, settings, [])
         self.ground = _Ground(latents.floors(known.data))

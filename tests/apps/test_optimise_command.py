@@ -62,6 +62,10 @@ def test_it_goes_beyond_the_data_and_leaves_a_page(place, capsys):
     assert told["best"] >= told["best of the data"]
     page = (place / "ink/report.html").read_text()
     assert "Beyond the data" in page
+    assert (
+        "Searched: the vqvae <code>run</code>, beginning with 1,797 events. Scored by <code>scores:ink</code>." in page
+    )
+    assert "Below each stands what is nearest to it in the data." in page
     assert page.count("<img") >= 5
     assert len(list((place / "ink/best").glob("*.npy")) or list((place / "ink/best").glob("*.png"))) == 6
     assert (place / "ink/best.png").exists()
@@ -69,6 +73,7 @@ def test_it_goes_beyond_the_data_and_leaves_a_page(place, capsys):
     assert oneprior([*words, "--out", "ink"]) == 2  # it is there already
     assert "go on with it (--resume)" in capsys.readouterr().err
     assert oneprior([*words, "--out", "ink", "--resume"]) == 0  # and nothing is left to do
+    assert (place / "ink/report.html").read_text().count("What was typed, word for word:") == 1
 
 
 def test_rules_and_a_group(place):

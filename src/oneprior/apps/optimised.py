@@ -205,14 +205,21 @@ def best_strip(campaign: Campaign) -> list[report.Section]:
     return [report.Heading("The best so far"), gallery(campaign, best)] if best else []
 
 
-def gallery(campaign: Campaign, entries: Sequence[Entry]) -> report.Gallery:
-    """Candidates with their scores, numbers, and of molecules their SMILES, below them."""
+def gallery(campaign: Campaign, entries: Sequence[Entry], below: Tensor | None = None) -> report.Gallery:
+    """Candidates with their scores, numbers, and of molecules their SMILES, below them.
+
+    Args:
+        campaign: whose.
+        entries: candidates.
+        below: an event for each, to stand below it.
+    """
     x = events_of(entries)
     smiles = presented(campaign.run, x) if campaign.run.geometry.format == FORMAT else [""] * len(entries)
     shown = []
-    for entry, one, own in zip(entries, x, smiles, strict=True):
+    columns = x[:, None] if below is None else torch.stack([x, below], 1)
+    for entry, column, own in zip(entries, columns, smiles, strict=True):
         caption = f"**{words_of(campaign, entry)}**, candidate {entry.id}" + (f", `{own}`" if own else "")
-        shown.append(report.Picture(drawn_as(campaign, one[None], 1), caption))
+        shown.append(report.Picture(drawn_as(campaign, column, 1), caption))
     return report.Gallery(shown)
 
 

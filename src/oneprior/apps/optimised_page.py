@@ -24,7 +24,6 @@ from oneprior.apps.optimised import (
     misprediction,
     words_of,
 )
-from oneprior.apps.pictures import Picture
 from oneprior.tasks.campaign.campaign import Campaign
 from oneprior.tasks.campaign.ledger import Entry
 from oneprior.tasks.campaign.shift import Shift
@@ -54,11 +53,23 @@ def write_page(campaign: Campaign, path: Path, seed: int, seconds: float, near: 
         sections += _nearness(near)
     sections += [report.Heading("Every round"), _rounds(campaign, rounds)]
     sections += _failures([entry for entry in [*told, *data] if entry.state == "failed"])
+    sections += _again(campaign)
     failed = sum(entry.state == "failed" for entry in told)
     lead = f"{_counted(len(made), 'candidate')} scored in {_counted(len(rounds), 'round')}"
     lead += f", {failed} failed" if failed else ""
     lead += f"; the goal: {campaign.objectives.said}. All of them stand in {TABLE} beside this page."
     return report.Report("Beyond the data", sections, lead, foot(seed, seconds)).write(path)
+
+
+def _again(campaign: Campaign) -> list[report.Section]:
+    """What was searched, what scored it, and what was typed."""
+    prior, by, lines = (campaign.ledger.recall(name) for name in ("prior", "scored_by", "typed"))
+    if not lines:  # a campaign that no command began
+        return []
+    scorer = f"`{by['score'] or by['score_command']}`" if not by["person"] else "a person"
+    told = f"Searched: the {prior}, beginning with {len(campaign.data):,} events. Scored by {scorer}."
+    typed = "\n".join(line for line, _ in itertools.groupby(lines))
+    return [report.Heading("Again"), report.Text(told), report.Command(typed, "What was typed, word for word:")]
 
 
 def _counted(n: int, what: str) -> str:
@@ -123,22 +134,20 @@ def _in_vain(campaign: Campaign, known: Sequence[Entry], made: Sequence[Entry]) 
 
 
 def _pictures(campaign: Campaign, made: list[Entry]) -> list[report.Section]:
-    """The best, the nearest training event of each, and the best of some rounds."""
+    """The best, each above the nearest event of the data, and the best of some rounds."""
     best = made[:SHOWN]
-    rows: list[tuple[str, Picture]] = [("nearest in the data", drawn_as(campaign, _nearest(campaign, events_of(best))))]
     by_round: dict[int, Entry] = {}
     for entry in made:
         by_round.setdefault(entry.round, entry)
     some = sorted(by_round)
     some = [some[k] for k in sorted({round(k) for k in np.linspace(0, len(some) - 1, SHOWN)})]
-    rows.append(
-        (f"best of rounds {', '.join(map(str, some))}", drawn_as(campaign, events_of([by_round[r] for r in some])))
-    )
+    label = f"best of rounds {', '.join(map(str, some))}"
     title = "Dominated by the fewest" if campaign.objectives.pareto else "The best"
     return [
         report.Heading(title),
-        gallery(campaign, best),
-        report.Strips(rows, "The nearest are in the order of the best above."),
+        report.Text("Below each stands what is nearest to it in the data."),
+        gallery(campaign, best, _nearest(campaign, events_of(best))),
+        report.Strips([(label, drawn_as(campaign, events_of([by_round[r] for r in some])))]),
     ]
 
 

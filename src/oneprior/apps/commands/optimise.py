@@ -130,7 +130,7 @@ class Optimise(Command):
         from oneprior.tasks.campaign.ledger import Ledger
 
         ledger = Ledger(self.out)
-        data, begun = ledger.recall("data"), ledger.recall("scored by", {})
+        data, begun = ledger.recall("data"), ledger.recall("scored_by", {})
         ledger.close()
         own = self._scored_by
         if begun and any(own.values()) and own != begun:
@@ -178,6 +178,7 @@ class Optimise(Command):
         return Objectives((Objective(goal=goal),))
 
     def _carried_out(self, objectives: Objectives) -> Outcome:
+        from oneprior.apps.commands.evaluate import typed
         from oneprior.tasks.campaign.campaign import Campaign
         from oneprior.training import load
 
@@ -190,6 +191,7 @@ class Optimise(Command):
             objectives = resumed.objectives
         score = None if self._by_person else self._score(run, len(objectives.each))
         campaign = resumed or self._begun(run, data, objectives)
+        campaign.ledger.remember(typed=[*campaign.ledger.recall("typed", []), typed()])
         if score is not None:
             said = self._by_score(campaign, score)
         else:
@@ -204,7 +206,7 @@ class Optimise(Command):
         known = None if self.scores is None else data_scores(self.scores, data, objectives.names)
         campaign = Campaign.begin(self.out, run, data, self._settings(objectives))
         place = None if self.data is None else str(self.data.expanduser().resolve())
-        campaign.ledger.remember(**{"data": place, "scored by": self._scored_by})
+        campaign.ledger.remember(data=place, scored_by=self._scored_by, prior=f"{run.family} `{self.run}`")
         if known is not None:
             campaign.score_data(*known)
         return campaign

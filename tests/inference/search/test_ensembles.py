@@ -144,3 +144,19 @@ def test_several_outputs_and_other_features_are_refused():
     model = lightgbm.LGBMRegressor(n_estimators=5, **LIGHT).fit(X, Y, categorical_feature=[5])
     with pytest.raises(InputError, match="a number of the space"):
         read_forest(model, SPACE)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lightgbm.LGBMRegressor(),
+        xgboost.XGBRegressor(),
+        HistGradientBoostingRegressor(),
+        RandomForestRegressor(),
+        DecisionTreeRegressor(),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_what_was_not_trained_is_said_to_be_so(model):
+    with pytest.raises(InputError, match=f"this {type(model).__name__} has not been trained: fit it first"):
+        read_forest(model, SPACE)

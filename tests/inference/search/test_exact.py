@@ -265,6 +265,14 @@ def test_constraints_that_make_no_sense_are_refused(constraint, said):
 FLOOR = {k: WEIGHTS[k] for k in range(POSITIONS)}
 
 
+def test_a_constraint_alone_is_taken_and_what_is_none_is_named():
+    model, ball = ensemble(0), Ball(ALL[:1], 2)
+    alone, listed = (maximise(model, SPACE, one, effort=QUICK) for one in (ball, [ball]))
+    assert alone.value == listed.value
+    with pytest.raises(InputError, match="constraints are Ball, .* not 3"):
+        maximise(model, SPACE, [3], effort=QUICK)  # type: ignore[list-item]
+
+
 @pytest.mark.parametrize("floors", [(-1.0, 0.5), (0.5, -1.0)], ids=["tighter", "looser"])
 def test_what_is_proven_of_a_ball_holds_while_constraints_are_added(floors):
     """One search asked again and again, and a new one each time, say the same; all points are asked."""

@@ -117,7 +117,7 @@ class Effort:
 def maximise(
     model: Any,
     space: Space,
-    constraints: Sequence[Constraint] = (),
+    constraints: Constraint | Sequence[Constraint] = (),
     *,
     goal: Goal = Goal(),
     bonus: Bonus = Bonus(),
@@ -163,12 +163,14 @@ class Search:
                 raise ShapeError(f"the rewards of {column.name or f'column {c}'}", term.shape, "one for each code")
         self.bonus = Bonus(bonus.distance, data, bonus.spread, bonus.terms)
 
-    def ranked(self, constraints: Sequence[Constraint] = (), starts: np.ndarray | None = None) -> Iterator[Best]:
+    def ranked(
+        self, constraints: Constraint | Sequence[Constraint] = (), starts: np.ndarray | None = None
+    ) -> Iterator[Best]:
         """The best point, the best of all others, and so on, each proven; ends where no other point is allowed.
 
         The arguments are those of `best`. The n-th point's bound is of all points but those before it.
         """
-        found = list(constraints)
+        found = _checked(constraints)
         while True:
             best = self.best(found, starts)
             yield best
@@ -176,11 +178,11 @@ class Search:
                 return
             found.append(Exclude(best.point))
 
-    def write(self, path: Path, constraints: Sequence[Constraint] = ()) -> Path:
+    def write(self, path: Path, constraints: Constraint | Sequence[Constraint] = ()) -> Path:
         """The program that `best` solves, as an .mps file for any solver."""
-        return Program(self._atoms(constraints), self.goal, self.bonus).write(path)
+        return Program(self._atoms(_checked(constraints)), self.goal, self.bonus).write(path)
 
-    def best(self, constraints: Sequence[Constraint] = (), starts: np.ndarray | None = None) -> Best:
+    def best(self, constraints: Constraint | Sequence[Constraint] = (), starts: np.ndarray | None = None) -> Best:
         """The point of the highest value.
 
         An "or", such as several balls, is solved as one program for each of its alternatives, which are small: one of
@@ -192,8 +194,9 @@ class Search:
             starts: points to begin with, (n, columns), such as the best of the data.
 
         Raises:
-            InputError: for a program too large to hold.
+            InputError: for a program too large to hold, and for what is no constraint.
         """
+        constraints = _checked(constraints)
         choice, parts = self._alternatives(constraints)
         if choice is None:
             return self._best(self._atoms(parts[0]), starts, self.effort.seconds)
@@ -338,6 +341,21 @@ class Search:
             own = atoms.columns[c]
             point[c] = np.clip(value, own.low[found[c]], own.high[found[c]])
         return point
+
+
+def _checked(constraints: Constraint | Sequence[Constraint]) -> list[Constraint]:
+    """Constraints as a list, a single one too.
+
+    Raises:
+        InputError: for anything else.
+    """
+    found = [constraints] if isinstance(constraints, Constraint) else list(constraints or ())
+    for one in found:
+        if not isinstance(one, Constraint):
+            raise InputError(
+                f"constraints are Ball, Exclude, Allowed, Linear, AtLeast or what `fixed` makes, not {one!r}"
+            )
+    return found
 
 
 def _alike(atoms: Atoms, point: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -31,7 +31,8 @@ def read_forest(model: Any, space: Space) -> Forest:
         space: whose features the model was trained on.
 
     Raises:
-        InputError: for what is no sum of trees (linear leaves, other links, several outputs), or of another library.
+        InputError: for what is no sum of trees (linear leaves, other links, several outputs), of another library, or
+            not trained yet.
         ShapeError: where the model has another number of features than the space.
     """
     if isinstance(model, Forest):
@@ -39,6 +40,8 @@ def read_forest(model: Any, space: Space) -> Forest:
     modules = [kind.__module__ for kind in type(model).__mro__]
     for root, read in READERS.items():
         if any(module == root or module.startswith(f"{root}.") for module in modules):
+            if hasattr(model, "fit") and getattr(model, "n_features_in_", None) is None:
+                raise InputError(f"this {type(model).__name__} has not been trained: fit it first")
             _same_features(model, space)
             return read(model, space.categories)
     raise InputError(

@@ -50,8 +50,6 @@ RADIUS = {"garments": 8, "ventricles": 8, "smile": 10}
 """Codes of a ball: a sixth or an eighth of all, fewer of the 256 of a face (with 20 and 32 trials found no mouths)."""
 SPLITS = {"smile": "codebook"}
 """What trees see of a code, where not the better of codes and vectors, which takes twice as long to find."""
-SHARE = {"smile": 0.1}
-"""Of the events of its training that a prior is trained with again, where not a quarter."""
 SHOWN = 6000
 """Events that a campaign begins with and trains on, at most; `INITIAL` of them are scored."""
 TOP = 20
@@ -134,8 +132,8 @@ def settings(name: str, contender: str, seed: int, quick: bool) -> Settings:
         where=tuple((part.start, part.stop) for part in MOUTH) if contender == "part" else None,
         unlikely=None if contender == "free" else 0.001,
         centres=3,
-        share=0.02 if quick else SHARE.get(name, 0.25),
-        first_share=0.02 if quick else SHARE.get(name, 0.25),
+        share=0.02 if quick else 0.25,
+        first_share=0.02 if quick else 0.25,
         seconds=30,
         seed=seed,
     )

@@ -24,6 +24,8 @@ class TrainConfig:
         batch_size: images of one step, over all processes together.
         accumulate: parts into which each process cuts its share of a batch, for small memory; gradients are summed.
         learning_rate: of Adam(W); None for the family's recipe.
+        learning_rate_scale: what every learning rate is multiplied by: 0.1 for a short training that goes on from
+            another, which else forgets in its first steps what that has learned.
         warmup_images: images of the linear warm-up; None for the first hundredth of the budget.
         decay: of the learning rate after the warm-up.
         ema: half-life of the averaged weights in images, 0 for none; None for the family's recipe.
@@ -49,6 +51,7 @@ class TrainConfig:
     batch_size: int = 64
     accumulate: int = 1
     learning_rate: float | None = None
+    learning_rate_scale: float = 1.0
     warmup_images: int | None = None
     decay: Literal["cosine", "constant", "inverse_sqrt"] = "cosine"
     ema: float | None = None
@@ -70,7 +73,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         self._need(self.images is None or self.minutes is None, "give a budget in images or in minutes, not in both")
-        for name in ("images", "minutes", "batch_size", "accumulate", "learning_rate", "patience", "previews"):
+        positive = ("images", "minutes", "batch_size", "accumulate", "patience", "previews")
+        for name in (*positive, "learning_rate", "learning_rate_scale"):
             value = getattr(self, name)
             self._need(value is None or value > 0, f"{name} must be positive, got {value}")
         for name in ("warmup_images", "ema", "clip", "preview_every", "residual"):

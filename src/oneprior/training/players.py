@@ -41,7 +41,9 @@ def recipes(model: Model, config: TrainConfig) -> dict[str, Recipe]:
     """The recipe of each player, with the user's settings in place of the family's."""
     mine = {"learning_rate": config.learning_rate, "ema": config.ema, "clip": config.clip}
     given = {name: value for name, value in mine.items() if value is not None}
-    return {player: replace(model.recipe(player), **given) for player in model.players}
+    asked = {player: replace(model.recipe(player), **given) for player in model.players}
+    scale = config.learning_rate_scale
+    return {player: replace(one, learning_rate=scale * one.learning_rate) for player, one in asked.items()}
 
 
 class Players:

@@ -69,6 +69,11 @@ class Told:
     credit: str = ""
     music: bool = False
 
+    @property
+    def one(self) -> str:
+        """What an event is called."""
+        return "piece" if self.music else "image"
+
 
 def page_of_file(
     result: Restoration, names: Sequence[str], rows: Sequence[Any], figures: Any, told: Told
@@ -81,7 +86,7 @@ def page_of_file(
         first = f", the first {len(result.mean[:8])} of {len(rows)}" if len(rows) > 8 else ""
         planes = [" ".join(name.split()) for name in panels.planes(result)]
         cut = f" Its planes from top to bottom: {', '.join(planes)}." if planes else ""
-        shown = [report.Strips(strips, f"Each column is one image{first}.{cut} {_said(told)}")]
+        shown = [report.Strips(strips, f"Each column is one {told.one}{first}.{cut} {_said(told)}")]
         shown += [report.Picture(panels.deviation_bar(result))] if "deviation" in dict(strips) else []
     return _page(names, rows, figures, told, shown)
 
@@ -110,12 +115,12 @@ def _page(
 ) -> report.Report:
     sections: list[report.Section] = []
     if figures["doubtful"]:
-        sections.append(_notice(figures["doubtful"], len(rows)))
-    sections += [report.Text(f"**Mind:** {line.rstrip('?.')}.") for line in told_once(figures)]
-    sections += [report.Cards(_cards(figures)), *shown, *_mixed(figures)]
+        sections.append(_notice(figures["doubtful"], len(rows), "piece" if told.music else "picture"))
+    sections += [report.Text(f"**Mind:** {line.rstrip('?.')}.") for line in told_once(figures, of=told.one)]
+    sections += [report.Cards(_cards(figures, told.one)), *shown, *_mixed(figures)]
     sections += [report.Heading("Figures"), report.Table(("figure", "value"), _lines(figures, told), _LEGEND, words=2)]
     if len(rows) > 1:
-        sections += [report.Heading("Image by image"), _table(names, rows)]
+        sections += [report.Heading(f"{told.one.capitalize()} by {told.one}"), _table(names, rows, told.one)]
     if failed := figures.get("failed"):
         lines = [(f"`{name}`", reason) for name, reason in failed.items()]
         sections += [report.Heading("Not restored"), report.Table(("file", "why"), lines, words=2)]
@@ -129,17 +134,17 @@ def _page(
     return report.Report(f"Restored: {told.title}", sections, lead=lead, foot=foot(told.seed, figures["seconds"]))
 
 
-def _notice(doubts: Mapping[str, str], total: int) -> report.Notice:
+def _notice(doubts: Mapping[str, str], total: int, of: str) -> report.Notice:
     """Why not to trust a result, in plain words."""
-    end = "The picture and its stated uncertainty are not to be relied on."
+    end = f"The {of} and its stated uncertainty are not to be relied on."
     if total == 1:
         why = next(iter(doubts.values()))
-        return report.Notice("Do not trust this picture", f"{why[0].upper()}{why[1:]}. {end}")
+        return report.Notice(f"Do not trust this {of}", f"{why[0].upper()}{why[1:]}. {end}")
     brief, cause = briefly(doubts)
     listed = "; ".join(f"`{name}`: {why}" for name, why in list(brief.items())[:12])
     more = f"; and {len(doubts) - 12} more, see below" if len(doubts) > 12 else ""
     looks = f" This looks like {cause}." if cause else ""
-    return report.Notice(f"Do not trust {len(doubts)} of these {total} pictures", f"{listed}{more}.{looks} {end}")
+    return report.Notice(f"Do not trust {len(doubts)} of these {total} {of}s", f"{listed}{more}.{looks} {end}")
 
 
 def briefly(doubts: Mapping[str, str]) -> tuple[dict[str, str], str]:
@@ -148,7 +153,7 @@ def briefly(doubts: Mapping[str, str]) -> tuple[dict[str, str], str]:
     return brief, REMEDY if brief != dict(doubts) else ""
 
 
-def _cards(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _cards(figures: Mapping[str, Any], of: str) -> list[tuple[str, str]]:
     cards = []
     if figures["misfit"] is not None:
         doubted = figures["misfit"] > 1.2 or figures["doubtful"] or _minded(figures) or "tiles" in figures
@@ -159,7 +164,7 @@ def _cards(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "coverage" in figures:
         cards.append((f"{figures['coverage']:.1%}", "of the true values lie in the 90 % interval"))
     if figures["n"] > 1:
-        cards.append((f"{figures['images_per_second']:.3g}", "images per second"))
+        cards.append((f"{figures['images_per_second']:.3g}", f"{of}s per second"))
     else:
         cards.append((f"{figures['seconds']:.3g} s", f"for {figures['draws']} draws"))
     if figures["network_calls"]:
@@ -190,7 +195,7 @@ def _beyond_tiles(notes: Iterable[str], figures: Mapping[str, Any]) -> bool:
     return any("tiles" not in figures or not note.startswith(figures["tiles"]) for note in notes)
 
 
-def told_once(figures: Mapping[str, Any], kinds: Sequence[str] = ("warnings", "notes")) -> list[str]:
+def told_once(figures: Mapping[str, Any], kinds: Sequence[str] = ("warnings", "notes"), of: str = "image") -> list[str]:
     """The warnings and notes of all events, those that differ in their numbers only said once, of so many."""
     found: dict[str, list[tuple[str, str]]] = {}
     for kind in kinds:
@@ -199,7 +204,7 @@ def told_once(figures: Mapping[str, Any], kinds: Sequence[str] = ("warnings", "n
                 found.setdefault(re.sub(r"-?[\d.]+(e[+-]?\d+)?", "", line), []).append((name, line))
     alone = figures["n"] == 1
     return [
-        lines[0][1] if alone else f"{len(lines)} of {figures['n']} images, such as `{lines[0][0]}`: {lines[0][1]}"
+        lines[0][1] if alone else f"{len(lines)} of {figures['n']} {of}s, such as `{lines[0][0]}`: {lines[0][1]}"
         for lines in found.values()
     ]
 
@@ -235,7 +240,7 @@ def _lines(figures: Mapping[str, Any], told: Told) -> list[tuple[str, str]]:
         lines.append(("the prior learned from", told.credit))
     for name, value in figures.items():
         if name not in _HIDDEN and value is not None:
-            words = _WORDS.get(name, name.replace("_", " "))
+            words = _WORDS.get(name, name.replace("_", " ")).replace("image", told.one)
             lines.append((words if figures["n"] > 1 else words.removesuffix(" (median)"), _format(value)))
     place = (
         next(k for k, (name, _) in enumerate(lines) if name == _WORDS["misfit"]) + 1
@@ -265,8 +270,8 @@ def _fits(row: Mapping[str, Any]) -> str | None:
     return "not judged" if "tiles" in row else "not for sure" if minded(row) else "yes"
 
 
-def _table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> report.Table:
-    """A line for each image."""
+def _table(names: Sequence[str], rows: Sequence[Mapping[str, Any]], of: str) -> report.Table:
+    """A line for each event."""
     columns = {"psnr_mean": "PSNR, dB", "ssim": "SSIM", "crps": "CRPS", "coverage": "coverage"}
     known = [key for key in columns if any(key in row for row in rows)]
     inner = [
@@ -282,7 +287,7 @@ def _table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> report.Ta
         others = [cells[k] for cells in own.values()]
         lines.append([f"`{name}`", _fits(row), misfit, *figures, *chains, *others, f"{row['seconds']:.3g}"])
     head = [
-        "image",
+        of,
         "fits",
         "misfit",
         *(columns[key] for key in known),
@@ -325,7 +330,7 @@ _ROLLS = (
 )
 _LEGEND = (
     "Misfit: how far the measurement lies from what the restoration predicts, in deviations of the noise: about 1 for "
-    "a draw, and below it for the mean. Strangeness: how far it lies from the training data, about 1 for an image of "
+    "a draw, and below it for the mean. Strangeness: how far it lies from the training data, about 1 for one of "
     "theirs and above 4 for one in a thousand. "
     "PSNR, SSIM, CRPS and coverage are against the truth, where it is known, on the scale of [-1, 1]."
 )

@@ -8,7 +8,7 @@ asks:
 - free: the same, however unlikely its candidates are to the token prior;
 - aimed: the same, for the score that the unseen group has on average, in place of the highest;
 - near: the same, within `RADIUS` codes of one of the three best known: events that stay like those of the data;
-- part: the same, where no code differs but those of the mouth (smiles only, which go without `free` and `even`);
+- part: the same, where no code differs but around nose and mouth (smiles only, which go without `free` and `even`);
 - local: as exact, by the local search alone;
 - even: exact, retrained without weights (k = infinity); alone: exact, never retrained;
 - genetic: children of the best by crossing and mutation of their codes;
@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import kept
-from benchmarks.beyond_sets import LIPS, NAMES, fit_of, predicted, predictor, task
+from benchmarks.beyond_sets import MOUTH, NAMES, fit_of, predicted, predictor, task
 from benchmarks.harness import Figure, Options, record
 from benchmarks.train import trained
 from oneprior.evaluation.embed import function_features
@@ -129,7 +129,7 @@ def settings(name: str, contender: str, seed: int, quick: bool) -> Settings:
         rank_k=float("inf") if contender == "even" else 1e-3,
         splits=SPLITS.get(name, "better"),
         radius=RADIUS[name] if contender in ("near", "part") else None,
-        where=tuple((part.start, part.stop) for part in LIPS) if contender == "part" else None,
+        where=tuple((part.start, part.stop) for part in MOUTH) if contender == "part" else None,
         unlikely=None if contender == "free" else 0.001,
         centres=3,
         share=0.02 if quick else 0.25,

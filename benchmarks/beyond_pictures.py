@@ -23,7 +23,7 @@ COLUMNS = 8
 LINES = {
     "exact": "exact search",
     "near": "exact, within\na few codes",
-    "part": "exact, in the\nmouth alone",
+    "part": "exact, around\nthe mouth",
     "aimed": "exact, aimed at\nthe unseen mean",
     "genetic": "genetic search",
     "bayes": "vae and\nGaussian process",

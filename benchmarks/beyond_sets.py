@@ -44,8 +44,6 @@ _MOVED, _SCALED, _TURNED, _LIT, _LIFTED = 0.09, 0.08, 0.05, 0.15, 0.1
 """How far versions of a face differ, at most: in half pictures, as shares, in radians, in gain and in grey level."""
 MOUTH = (slice(28, 60), slice(12, 52))
 """Where cheeks and mouth are, of a face of 64 x 64."""
-LIPS = (slice(44, 58), slice(18, 46))
-"""Where the mouth alone is."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -236,7 +236,7 @@ _CONTENDERS = {
     "free": "the same, however unlikely to the token prior",
     "aimed": "the same, for the mean of the unseen group in place of the highest",
     "near": "the same, within a few codes of the three best",
-    "part": "the same, with other codes in the mouth alone",
+    "part": "the same, with other codes around nose and mouth alone",
     "local": "local search, weighted retraining",
     "even": "exact search, retrained without weights",
     "alone": "exact search, never retrained",

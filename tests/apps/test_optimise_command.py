@@ -14,8 +14,12 @@ import pytest
 from sklearn.datasets import load_digits
 
 from oneprior.apps.main import run as oneprior
+from oneprior.inference.search.surrogate import Trees
+from oneprior.tasks.campaign.campaign import Campaign
 from oneprior.tasks.campaign.ledger import Ledger
-from oneprior.training import train
+from oneprior.tasks.campaign.settings import Settings
+from oneprior.tasks.real import own_data
+from oneprior.training import load, train
 
 SCORES = """
 import time
@@ -74,6 +78,14 @@ def test_it_goes_beyond_the_data_and_leaves_a_page(place, capsys):
     assert "go on with it (--resume)" in capsys.readouterr().err
     assert oneprior([*words, "--out", "ink", "--resume"]) == 0  # and nothing is left to do
     assert (place / "ink/report.html").read_text().count("What was typed, word for word:") == 1
+
+
+def test_a_campaign_that_python_began_goes_on(place):
+    run = load("run")
+    Campaign.begin("python", run, own_data(run)[0], Settings(trees=Trees(most=60, least=5), retrain_every=0))
+    words = ["optimise", "run", "--score", "scores:ink", "--initial", "100", "--budget", "2", "--batch", "2"]
+    assert oneprior([*words, "--resume", "--out", "python"]) == 0
+    assert "Scored by <code>scores:ink</code>." in (place / "python/report.html").read_text()
 
 
 def test_rules_and_a_group(place):

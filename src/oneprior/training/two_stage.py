@@ -109,7 +109,8 @@ def _first_stage(commission: Commission, changes: Mapping[str, Any]) -> Commissi
     """The training of the autoencoder: the same data without conditions, a share of the budget."""
     config, folder = commission.config, commission.folder / "autoencoder"
     budget = Budget.of(config)
-    mine: dict[str, Any] = {"learning_rate": None, "ema": None, "clip": None, "keep": "last", "patience": None}
+    mine: dict[str, Any] = {"learning_rate": None, "learning_rate_scale": 1.0, "ema": None, "clip": None}
+    mine |= {"keep": "last", "patience": None}
     if budget.images is None:
         mine["minutes"] = (budget.seconds or 0.0) / 60 * SHARE
     else:

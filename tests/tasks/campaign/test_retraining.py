@@ -48,7 +48,7 @@ def test_what_makes_no_sense_is_refused():
 
 
 def test_a_round_follows_the_best_and_forgets_nothing(tmp_path):
-    """With the recipe's learning rate the error of all data grew by a half and more."""
+    """With the recipe's learning rate the error of all data grew by a quarter."""
     data = array_dataset((load_digits().images * 255 / 16).round().astype(np.uint8), layout="nhw")
     tiny = {"codes": 16, "latent": 4, "width": 8, "prior_width": 16, "prior_depth": 1, "prior_heads": 2}
     quiet = {"held_out": 0.0, "preview_every": 0, "tracker": "none"}

@@ -178,7 +178,6 @@ class Optimise(Command):
         return Objectives((Objective(goal=goal),))
 
     def _carried_out(self, objectives: Objectives) -> Outcome:
-        from oneprior.apps.commands.evaluate import typed
         from oneprior.tasks.campaign.campaign import Campaign
         from oneprior.training import load
 
@@ -191,12 +190,20 @@ class Optimise(Command):
             objectives = resumed.objectives
         score = None if self._by_person else self._score(run, len(objectives.each))
         campaign = resumed or self._begun(run, data, objectives)
-        campaign.ledger.remember(typed=[*campaign.ledger.recall("typed", []), typed()])
+        self._remember(campaign, run)
         if score is not None:
             said = self._by_score(campaign, score)
         else:
             said = self._by_hand(campaign) if self.by_hand else self._by_page(campaign)
         return self._shown(campaign, said, start)
+
+    def _remember(self, campaign: Campaign, run: Run) -> None:
+        """For the page: the prior, what scores, and what was typed; also of a campaign that Python began."""
+        from oneprior.apps.commands.evaluate import typed
+
+        ledger = campaign.ledger
+        prior = ledger.recall("prior", f"{run.family} `{self.run}`")
+        ledger.remember(prior=prior, scored_by=self._scored_by, typed=[*ledger.recall("typed", []), typed()])
 
     def _begun(self, run: Run, data: Dataset, objectives: Objectives) -> Campaign:
         """A new campaign, which knows the scores of the sheet."""
@@ -206,7 +213,7 @@ class Optimise(Command):
         known = None if self.scores is None else data_scores(self.scores, data, objectives.names)
         campaign = Campaign.begin(self.out, run, data, self._settings(objectives))
         place = None if self.data is None else str(self.data.expanduser().resolve())
-        campaign.ledger.remember(data=place, scored_by=self._scored_by, prior=f"{run.family} `{self.run}`")
+        campaign.ledger.remember(data=place, scored_by=self._scored_by)
         if known is not None:
             campaign.score_data(*known)
         return campaign

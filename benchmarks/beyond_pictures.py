@@ -2,7 +2,7 @@
 
     python -m benchmarks beyond --only pictures
 
-The campaigns lie where they were carried out (`Options.runs`/campaigns); the first seed of each is shown.
+The best of the first seed lie beside the cells, a strip of grey levels each, so that they are there on any machine.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import kept
 from benchmarks.beyond_sets import NAMES, predicted, predictor, task
 from benchmarks.harness import ROOT, Options
 from oneprior.apps.pictures import grid, stack
-from oneprior.tasks.campaign.ledger import Ledger
-from oneprior.tasks.campaign.settings import Settings
+from oneprior.core import replacing
 
 COLUMNS = 8
 LINES = {
@@ -33,7 +33,7 @@ LINES = {
 
 
 def draw(options: Options) -> list[Path]:
-    """Write docs/pictures/optimise-<task>.png for each task that has campaigns."""
+    """Write docs/pictures/optimise-<task>.png for each task that has strips."""
     made = []
     for name in NAMES:
         found = {said: x for key, said in LINES.items() if (x := _best(name, key, options)) is not None}
@@ -49,14 +49,21 @@ def draw(options: Options) -> list[Path]:
     return made
 
 
+def keep(cell: Path, best: Tensor) -> None:
+    """Write the strip of a cell: events in [-1, 1], (n, 1, h, w), of which the first `COLUMNS` are shown."""
+    from PIL import Image
+
+    levels = ((best[:COLUMNS, 0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    with replacing(cell.with_suffix(".png")) as partial:
+        Image.fromarray(torch.cat(list(levels), 1).numpy()).save(partial, format="PNG")
+
+
 def _best(name: str, contender: str, options: Options) -> Tensor | None:
-    """The best candidates of the first seed, (COLUMNS, 1, h, w); None where there is no such campaign."""
-    folders = sorted((options.runs / "campaigns").glob(f"{name}-{contender}-0-*"))
-    if not folders:
+    """The best candidates of the first seed, (COLUMNS, 1, h, w); None where there is no such strip."""
+    from PIL import Image
+
+    path = kept.folder("beyond", options) / f"{name}-{contender}-0.png"
+    if not path.exists():
         return None
-    ledger = Ledger(folders[-1])
-    scored = ledger.entries(state="scored", origin="asked")
-    objectives = Settings.from_json(ledger.recall("settings")).objectives
-    merits = objectives.overall(np.array([entry.scores for entry in scored]))
-    best = [scored[k].event for k in np.argsort(-merits, kind="stable")[:COLUMNS]]
-    return torch.from_numpy(np.stack([event for event in best if event is not None]))
+    strip = torch.from_numpy(np.asarray(Image.open(path)).copy())
+    return torch.stack(strip.chunk(COLUMNS, 1))[:, None].float() / 127.5 - 1

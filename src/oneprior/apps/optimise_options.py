@@ -90,6 +90,7 @@ KEPT = {
     "--retrain-every": "retrain_every",
     "--rank-k": "rank_k",
     "--retrain-share": "share",
+    "--retrain-rate": "rate",
 }
 """Options that a campaign keeps from its beginning, and where its settings have them."""
 

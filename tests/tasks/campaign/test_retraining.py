@@ -56,7 +56,7 @@ def test_a_round_follows_the_best_and_forgets_nothing(tmp_path):
     x = data.batch(torch.arange(len(data))).x
     ink = x.mean((1, 2, 3)).numpy()
     best = x[torch.from_numpy(np.argsort(-ink)[:30].copy())]
-    for _ in retrain(run, data, ink, tmp_path / "next", k=1e-3, share=0.2, seed=0):
+    for _ in retrain(run, data, ink, tmp_path / "next", k=1e-3, share=0.2, rate=0.1, seed=0):
         pass
     before, after = CodeSpace(run), CodeSpace(load(tmp_path / "next"))
     assert _error(after, x) < 1.1 * _error(before, x)

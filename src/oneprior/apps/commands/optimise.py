@@ -68,6 +68,7 @@ class Optimise(Command):
         retrain_every: candidates between two trainings of the prior; 0 to leave it as it is.
         rank_k: how evenly events count in training: 0.001 for the best thousandth above all, inf for all alike.
         retrain_share: share of the events that a training sees, after the first.
+        retrain_rate: of the recipe's learning rate: more follows the scores faster, and forgets more.
         resume: go on with the campaign in --out.
         out: the folder of the campaign and its report.html.
         search: how candidates are found.
@@ -97,6 +98,7 @@ class Optimise(Command):
     retrain_every: int = 5
     rank_k: float = 1e-3
     retrain_share: float = 0.1
+    retrain_rate: float = 0.1
     resume: bool = False
     out: Path
     search: Search = field(default_factory=Search)
@@ -355,5 +357,6 @@ class Optimise(Command):
             retrain_every=self.retrain_every,
             rank_k=self.rank_k,
             share=self.retrain_share,
+            rate=self.retrain_rate,
             seed=self.common.seed,
         )

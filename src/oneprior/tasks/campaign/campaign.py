@@ -374,10 +374,9 @@ class Campaign:
         if told:
             data = Extended(self.data, torch.from_numpy(np.stack([e.event for e in told if e.event is not None])))
         out = self.folder / f"prior-{number:03}"
-        share = self.settings.first_share if number == 1 else self.settings.share
-        yield from retrain(
-            self.run, data, merit, out, k=self.settings.rank_k, share=share, seed=self.settings.seed + number
-        )
+        asked = self.settings
+        share, seed = asked.first_share if number == 1 else asked.share, asked.seed + number
+        yield from retrain(self.run, data, merit, out, k=asked.rank_k, share=share, rate=asked.rate, seed=seed)
         self.ledger.remember(run=out.name, retrained=number, retrained_at=len(told))
         self.run = load(out)
         self.latents, self._points = latents_of(self.run), None

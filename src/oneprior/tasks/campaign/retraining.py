@@ -8,9 +8,9 @@ normalised to mean 1. With k = 0.001 the best thousandth weighs about as much as
 k = 0 is the limit in which only the best event counts, k = infinity the one in which all count alike. Weights act by
 drawing: a round of training sees events drawn by weight, with replacement, so that any family serves.
 
-A round is short, and must not forget what the prior has learned: its learning rate is a tenth of the recipe's, with a
-warm-up, and its batches are small enough for `_STEPS` steps. With the recipe's own rate a few steps made the error of
-reconstruction three to eight times as large (decision 95).
+A round is short, and must not forget what the prior has learned: its learning rate is a part of the recipe's, a tenth
+by default, with a warm-up, and its batches are small enough for `_STEPS` steps. With the recipe's own rate a few steps
+made the error of a vqvae's reconstruction three to eight times as large (decision 95).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from oneprior.data import Subset
 from oneprior.data.batch import Dataset
 from oneprior.training import Progress, Run, TrainConfig, train_iter
 
-_RATE, _WARMING = 0.1, 0.1
-"""Of the recipe's learning rate, and of a round's events, in which it rises."""
+_WARMING = 0.1
+"""Share of a round's events in which the learning rate rises."""
 _STEPS, _FEWEST = 64, 8
 """Of a round, at least, and events of a batch, at least."""
 
@@ -58,7 +58,7 @@ def rank_weights(scores: np.ndarray, k: float) -> np.ndarray:
 
 
 def retrain(
-    run: Run, data: Dataset, scores: np.ndarray, out: Path, *, k: float, share: float, seed: int
+    run: Run, data: Dataset, scores: np.ndarray, out: Path, *, k: float, share: float, rate: float, seed: int
 ) -> Iterator[Progress]:
     """Train a run further on events drawn by the ranks of their scores.
 
@@ -72,6 +72,7 @@ def retrain(
         out: the new run's folder.
         k: of the weights.
         share: of the number of events that is drawn: 0.1 for a tenth of a pass.
+        rate: of the recipe's learning rate.
         seed: of what is drawn and of the training.
     """
     known = np.flatnonzero(np.isfinite(scores))
@@ -87,7 +88,7 @@ def retrain(
         resume=(out / "checkpoint").exists(),
         images=draws,
         batch_size=max(1, min(own, draws, max(_FEWEST, draws // _STEPS))),
-        learning_rate_scale=_RATE,
+        learning_rate_scale=rate,
         warmup_images=round(_WARMING * draws),
         held_out=0.0,
         residual=0,

@@ -41,6 +41,7 @@ class Settings:
         rank_k: of the weights of training; see `retraining`.
         share: of the events that a training draws.
         first_share: that the first one draws.
+        rate: of the recipe's learning rate that a training has.
         seed: of all that is drawn.
     """
 
@@ -65,6 +66,7 @@ class Settings:
     rank_k: float = 1e-3
     share: float = 0.1
     first_share: float = 1.0
+    rate: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,8 +78,9 @@ class Settings:
                 raise InputError(f"{name} must be at least 1, got {value}")
         if self.radius is not None and self.radius < 0:
             raise InputError(f"radius must be 0 or more, got {self.radius}")
-        if self.seconds <= 0:
-            raise InputError(f"seconds must be above 0, got {self.seconds:g}")
+        for name in ("seconds", "rate"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name} must be above 0, got {getattr(self, name):g}")
         if self.unlikely is not None and not 0 < self.unlikely < 1:
             raise InputError(f"unlikely must be a share between 0 and 1, got {self.unlikely:g}")
         if not 0 <= self.own_share < 1:

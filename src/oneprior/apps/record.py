@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,13 @@ def read(folder: Path) -> list[dict[str, Any]]:
         return [r for r in records if isinstance(r["outputs"], list) and isinstance(r["settings"], dict)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
+
+
+def typed() -> str:
+    """The command as it was typed."""
+    import shlex
+
+    return shlex.join(["oneprior", *sys.argv[1:]])
 
 
 def check_place(out: Path, command: Command, free: Sequence[str] | None = None) -> None:

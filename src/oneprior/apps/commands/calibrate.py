@@ -10,8 +10,8 @@ import tyro
 
 from oneprior.apps import screen
 from oneprior.apps.command import Command, Mistake, Outcome
-from oneprior.apps.commands.evaluate import Against, typed
-from oneprior.apps.record import check_place
+from oneprior.apps.commands.evaluate import Against
+from oneprior.apps.record import check_place, typed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import tyro
 from oneprior.apps import screen
 from oneprior.apps.command import Command, Mistake, Outcome
 from oneprior.apps.commands.sample import Law
-from oneprior.apps.record import check_place
+from oneprior.apps.record import check_place, typed
 
 if TYPE_CHECKING:
     from oneprior.tasks.real import Real
@@ -154,10 +153,3 @@ def judge(word: str | None) -> Any:
             raise InputError(f"{word} fails on events of {tuple(x.shape)}: {type(error).__name__}: {error}") from error
 
     return asked
-
-
-def typed() -> str:
-    """The command as it was typed."""
-    import shlex
-
-    return shlex.join(["oneprior", *sys.argv[1:]])

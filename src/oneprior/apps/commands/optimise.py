@@ -13,7 +13,7 @@ import tyro
 from oneprior.apps import screen
 from oneprior.apps.command import Command, Mistake, Outcome, Stopped
 from oneprior.apps.optimise_options import KEPT, Search, objective, setting
-from oneprior.apps.record import check_place
+from oneprior.apps.record import check_place, typed
 from oneprior.core import InputError
 
 if TYPE_CHECKING:
@@ -201,8 +201,6 @@ class Optimise(Command):
 
     def _remember(self, campaign: Campaign, run: Run) -> None:
         """For the page: the prior, what scores, and what was typed; also of a campaign that Python began."""
-        from oneprior.apps.commands.evaluate import typed
-
         ledger = campaign.ledger
         prior = ledger.recall("prior", f"{run.family} `{self.run}`")
         ledger.remember(prior=prior, scored_by=self._scored_by, typed=[*ledger.recall("typed", []), typed()])

@@ -17,7 +17,7 @@ import tyro
 
 from oneprior.apps import screen
 from oneprior.apps.command import Command, Mistake, Outcome, Stopped
-from oneprior.apps.record import plain
+from oneprior.apps.record import plain, typed
 from oneprior.apps.restore_place import Place
 
 if TYPE_CHECKING:
@@ -257,7 +257,6 @@ class Restore(Command):
         return Outcome(place.folder, outputs, figures, done + _said(figures), whole=True, status=1 if failed else 0)
 
     def _told(self, title: str, rows: list[dict[str, Any]], operator: str, run: Run) -> Any:
-        from oneprior.apps.commands.evaluate import typed
         from oneprior.apps.restored_page import Told
         from oneprior.apps.restored_words import of_all
         from oneprior.data.midi import FORMAT as MUSIC

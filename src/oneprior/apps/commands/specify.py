@@ -10,8 +10,8 @@ import tyro
 
 from oneprior.apps import screen
 from oneprior.apps.command import Command, Mistake, Outcome
-from oneprior.apps.commands.evaluate import judge, typed
-from oneprior.apps.record import check_place
+from oneprior.apps.commands.evaluate import judge
+from oneprior.apps.record import check_place, typed
 
 if TYPE_CHECKING:
     from oneprior.evaluation.specifications import Outputs

@@ -9,9 +9,9 @@ import tyro
 
 from oneprior.apps import screen
 from oneprior.apps.command import Command, Mistake, Outcome
-from oneprior.apps.commands.evaluate import Against, typed
+from oneprior.apps.commands.evaluate import Against
 from oneprior.apps.commands.sample import Law
-from oneprior.apps.record import check_place
+from oneprior.apps.record import check_place, typed
 
 
 @dataclass(frozen=True, kw_only=True)

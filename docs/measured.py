@@ -289,6 +289,7 @@ def molecules(found: dict[str, Any]) -> str:
 TABLES = {
     "garments": partial(of_record, "beyond", beyond, "garments"),
     "ventricles": partial(of_record, "beyond", beyond, "ventricles"),
+    "smile": partial(of_record, "beyond", beyond, "smile"),
     "proofs": partial(of_record, "exact_search", proofs),
     "penalised logP": partial(of_record, "molecules", molecules),
     "measured": measured,

@@ -294,6 +294,7 @@ def test_a_mistake_is_one_line(words, said, capsys, tmp_path):
         ("--apart 99", "apart is 99, and an event has 4 codes"),
         ("--spread 0.5", "give --members of 2 or more"),
         ("--retrain-every -1", "--retrain-every must be 0 or more, got -1"),
+        ("--retrain-rate 0", "--retrain-rate must be above 0, got 0"),
         ("--where 2:5", "2:5 is no part of an event of 8 x 8"),
         ("--where mouth", "needed FIRST:END for each axis"),
         ("--score-time 0", "--score-time must be above 0"),

@@ -59,6 +59,9 @@ TOP = 20
 """Candidates of the best group: the best of the budget by the score that the campaign has."""
 CONTENDERS = ("exact", "free", "aimed", "near", "part", "local", "even", "alone", "genetic", "random", "bayes")
 LEFT_OUT = {"garments": ("part",), "ventricles": ("part", "free", "even"), "smile": ("free", "even", "aimed")}
+PAIRS = [("exact", rival) for rival in CONTENDERS[1:]]
+PAIRS += [("free", "bayes"), *(("near", rival) for rival in ("bayes", "genetic", "random"))]
+"""Who is compared, seed by seed: ours and a rival."""
 DATA = "the data"
 _PARENTS, _MUTATED = 50, 2.0
 _GROUP = 4000
@@ -214,6 +217,7 @@ def _of_the_data(name: str, options: Options) -> list[dict[str, Any]]:
             {
                 "task": name,
                 "contender": DATA,
+                "prior": "none",
                 "scores": [float(scores.max())],
                 "judged of the best": float(judged.mean()),
                 "beyond": float((judged > told.threshold).mean()),
@@ -240,7 +244,7 @@ def gather(options: Options) -> None:
     data = [cell for name in there for cell in _of_the_data(name, options)]
     for name in there:
         own = {(c["contender"], c["seed"]): c for c in cells if c["task"] == name}
-        for ours, rival in [("exact", rival) for rival in CONTENDERS[1:]] + [("free", "bayes"), ("near", "bayes")]:
+        for ours, rival in PAIRS:
             pairs = [(own[ours, s], own[rival, s]) for s in range(SEEDS) if {(ours, s), (rival, s)} <= set(own)]
             if len(pairs) > 1:
                 label = "" if ours == "exact" else f"{ours}_"
@@ -314,6 +318,7 @@ def _row(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "best score": float(np.mean([max(cell["scores"]) for cell in cells])),
         "beyond the threshold": mean("beyond"),
         "Frechet": mean("frechet"),
+        "priors": ", ".join(sorted({cell.get("prior", "not noted") for cell in cells})),
         "widest gap": max(max(cell["gaps"], default=0.0) for cell in cells),
         "CPU seconds": mean("cpu"),
     }

@@ -139,7 +139,7 @@ def test_what_a_campaign_began_with_it_keeps(place, capsys):
     assert oneprior([*words, "--budget", "3", "--maximise", "--out", "kept", "--resume"]) == 0
     assert not stray.exists()
     table = (place / "kept/candidates.csv").read_text().splitlines()
-    assert table[0] == "candidate,round,state,score,predicted,log-probability"
+    assert table[0] == "candidate,round,state,score,predicted,log-probability,note"
     assert len(table) == 4
 
 
@@ -157,7 +157,7 @@ def test_the_best_keep_the_rules_and_what_fails_is_told(place):
         "    return event.mean()\n"
     )
     words = ["optimise", "run", "--score", "halves:ink", *QUICK, "--retrain-every", "0", "--spec", "low.yaml"]
-    assert oneprior([*words, "--out", "low"]) == 0
+    assert oneprior([*words, "--out", "low"]) == 1  # this small prior makes nothing so dark: no candidate
     told = json.loads((place / "low/result.json").read_text())["figures"]
     assert told["best"] <= 70
     assert told["best of the data"] <= 70
@@ -238,7 +238,7 @@ def test_killed_it_goes_on_without_losing_or_repeating_a_score(place):
     process.wait()
     assert process.returncode == -signal.SIGKILL
     before = {e.id: e.score for e in Ledger(place / "slow").entries(state="scored", origin="asked")}
-    assert oneprior([*words[3:], "--resume"]) == 0
+    assert oneprior(["optimise", "run", "--resume", "--out", "slow"]) == 0  # to the budget that it had
     after = {e.id: e.score for e in Ledger(place / "slow").entries(state="scored", origin="asked")}
     assert len(after) == 6
     assert before.items() <= after.items()
@@ -283,7 +283,7 @@ def test_a_mistake_is_one_line(words, said, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--radius -3", "--radius must be 0 or more, got -3"),
+        ("--radius -3", "--radius must be at least 1, got -3"),
         ("--centres 0", "--centres must be at least 1, got 0"),
         ("--trees 0", "--trees must be at least 1, got 0"),
         ("--depth -1", "--depth must be at least 1, got -1"),
@@ -296,6 +296,7 @@ def test_a_mistake_is_one_line(words, said, capsys, tmp_path):
         ("--retrain-every -1", "--retrain-every must be 0 or more, got -1"),
         ("--retrain-rate 0", "--retrain-rate must be above 0, got 0"),
         ("--where 2:5", "2:5 is no part of an event of 8 x 8"),
+        ("--where 2:9,0:8", "needed FIRST:END, within it, for each axis"),
         ("--where mouth", "needed FIRST:END for each axis"),
         ("--score-time 0", "--score-time must be above 0"),
     ],
@@ -319,6 +320,31 @@ def test_a_campaign_goes_on_with_its_own_data_and_score_and_no_other(place, caps
     assert Ledger(place / "own").count("scored", "asked") == 9
 
 
+def test_what_is_spent_is_told_and_a_page_is_left_by_ctrl_c(place, capsys, monkeypatch):
+    words = ["optimise", "run", "--score", "scores:ink", *QUICK, "--retrain-every", "0", "--out", "spent"]
+    assert oneprior(words) == 0
+    assert "an event has 4 codes" in capsys.readouterr().out
+    assert oneprior(["optimise", "run", "--resume", "--out", "spent"]) == 0
+    assert "the budget of 6 is spent: give a larger --budget" in capsys.readouterr().out
+    (place / "spent/report.html").unlink()
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("oneprior.tasks.optimise.optimise", interrupted)
+    assert oneprior(["optimise", "run", "--resume", "--budget", "9", "--out", "spent"]) == 130
+    assert (place / "spent/report.html").exists()
+    assert "note" in (place / "spent/candidates.csv").read_text().splitlines()[0]
+
+
+def test_a_campaign_that_finds_nothing_says_so(place, capsys):
+    (place / "impossible.yaml").write_text("checks:\n  - {name: black, check: mean, at_most: 0.1}\n")
+    words = ["optimise", "run", "--score", "scores:ink", *QUICK, "--retrain-every", "0", "--spec", "impossible.yaml"]
+    assert oneprior([*words, "--out", "nothing"]) == 1
+    assert "the rules" in capsys.readouterr().out
+    assert "No candidate has a score" in (place / "nothing/report.html").read_text()
+
+
 def test_processes_that_score_leave_with_their_parent(place):
     words = [sys.executable, "-m", "oneprior", "optimise", "run", "--score", "scores:slow", *QUICK, "--out", "orphans"]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -333,8 +359,10 @@ def test_processes_that_score_leave_with_their_parent(place):
     assert not alive
 
 
-def test_a_prior_without_codes_is_searched_in_its_noise(place):
+def test_a_prior_without_codes_is_searched_in_its_noise(place, capsys):
     tiny = {"images": 2000, "latent": 4, "width": 8, "held_out": 0.0, "preview_every": 0, "tracker": "none"}
     train("vae", data=place / "digits.npz", out=place / "vae", **tiny)
     assert oneprior(["optimise", "vae", "--score", "scores:ink", *QUICK, "--retrain-every", "0", "--out", "noise"]) == 0
     assert json.loads((place / "noise/result.json").read_text())["figures"]["told"] == 6
+    assert oneprior(["optimise", "vae", "--score", "scores:ink", "--radius", "8", "--out", "ball"]) == 2
+    assert "searched by a trust region: --radius needs a vqvae" in capsys.readouterr().err

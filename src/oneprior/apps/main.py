@@ -1,7 +1,7 @@
 """`oneprior`: the command line. One table of commands; the one that is asked for is imported, and nothing else.
 
-Exit status: 0 done; 1 a defect, a run that diverged, or some of many files that could not be used; 2 a mistake of the
-user, told in one line; 130 stopped by Ctrl-C, with a line on what is saved.
+Exit status: 0 done; 1 a defect, a run that diverged, a campaign without a candidate, or some of many files that could
+not be used; 2 a mistake of the user, told in one line; 130 stopped by Ctrl-C, with a line on what is saved.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ class Search:
         own_share: share of the ensemble's fit that what the campaign has scored itself has, at least.
         radius: codes that may differ from one of the best events; any number where not given.
         centres: of the best events, from which they may differ so.
-        where: the part of an event that may differ from one of the best events, such as 28:60,12:52 for these lines and
-            columns of a picture; all of it where not given.
+        where: the part of an event whose codes may differ from those of one of the best events, such as 28:60,12:52 for
+            these lines and columns of a picture; all of it where not given. A decoder blends a little beyond it.
         apart: codes in which candidates of a round differ, at least; a sixteenth of all by default.
         distance: weight of the codes that differ from the nearest known event: to explore.
         spread: weight of the members' disagreement: to explore.
@@ -100,6 +100,15 @@ def setting(settings: dict[str, Any], path: str) -> Any:
     for name in path.split("."):
         settings = settings[name]
     return settings
+
+
+def told_as(path: str, value: Any) -> str:
+    """A setting as its option has it."""
+    if value is None:
+        return "none"
+    if path == "where":
+        return ",".join(f"{first}:{end}" for first, end in value)
+    return "its rules" if path == "rules" else str(value)
 
 
 def _by_options(words: str) -> str:

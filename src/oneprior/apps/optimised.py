@@ -120,14 +120,14 @@ def write_table(campaign: Campaign, path: Path) -> Path:
     entries = [entry for entry in campaign.ledger.entries() if entry.origin in ("asked", "told")]
     molecules = campaign.run.geometry.format == FORMAT
     lines: list[list[Any]] = [
-        ["candidate", "round", "state", *campaign.objectives.names, "predicted", "log-probability"]
+        ["candidate", "round", "state", *campaign.objectives.names, "predicted", "log-probability", "note"]
     ]
     lines[0] += ["smiles"] if molecules else []
     smiles = presented(campaign.run, events_of(entries)) if molecules and entries else [""] * len(entries)
     for entry, own in zip(entries, smiles, strict=True):
         scores = entry.scores or ("",) * len(campaign.objectives.each)
         about = [entry.about.get(name, "") for name in ("prediction", "log_prob")]
-        lines.append([entry.id, entry.round, entry.state, *scores, *about, *([own] if molecules else [])])
+        lines.append([entry.id, entry.round, entry.state, *scores, *about, entry.note, *([own] if molecules else [])])
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(lines)
     return path

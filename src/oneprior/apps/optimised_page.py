@@ -27,6 +27,7 @@ from oneprior.apps.optimised import (
 from oneprior.tasks.campaign.campaign import Campaign
 from oneprior.tasks.campaign.ledger import Entry
 from oneprior.tasks.campaign.shift import Shift
+from oneprior.tasks.optimise import exhausted
 
 
 def write_page(campaign: Campaign, path: Path, seed: int, seconds: float, near: Sequence[Shift] = ()) -> Path:
@@ -68,6 +69,7 @@ def _again(campaign: Campaign) -> list[report.Section]:
         return []
     scorer = f"`{by['score'] or by['score_command']}`" if not by["person"] else "a person"
     told = f"Searched: the {prior}, beginning with {len(campaign.data):,} events. Scored by {scorer}."
+    told += " Every candidate had to keep the rules of `--spec`." if campaign.admission else ""
     typed = "\n".join(line for line, _ in itertools.groupby(lines))
     return [report.Heading("Again"), report.Text(told), report.Command(typed, "What was typed, word for word:")]
 
@@ -117,8 +119,11 @@ def _beyond(campaign: Campaign, record: Entry, made: Sequence[Entry]) -> int:
 
 
 def _in_vain(campaign: Campaign, known: Sequence[Entry], made: Sequence[Entry]) -> list[report.Section]:
-    """A plain word where no candidate is better than the data."""
+    """A plain word where there is no candidate, or none is better than the data."""
     record = best_of(campaign, known)
+    if not made and campaign.rounds:
+        told = exhausted(campaign) if not campaign.told() else "all of them failed"
+        return [report.Text(f"**No candidate has a score**: {told}.")]
     if campaign.objectives.pareto or record is None or not made:
         return []
     if _beyond(campaign, record, made):
@@ -171,13 +176,12 @@ def _curves(campaign: Campaign, told: Sequence[Entry], known: Sequence[Entry]) -
     predicted = [(k, entry.about["prediction"]) for k, entry in own if "prediction" in entry.about]
     lines = [("score", place, scores.tolist()), ("best so far", place, so_far.tolist())]
     lines.append(("predicted", [k for k, _ in predicted], [value for _, value in predicted]))
-    record = best_of(campaign, known)
-    shown = [
-        report.Picture(
-            plots.curves(lines, "candidate", "score", level=None if record is None else record.score),
-            "Dashed: the best of the data. Where predictions stay above the scores, the search exploits its model.",
-        )
-    ]
+    record, goal = best_of(campaign, known), campaign.objectives.each[0].goal
+    level, dashed = (record and record.score, "the best of the data")
+    if not isinstance(goal, str):
+        level, dashed = goal, "the target"
+    said = f"Dashed: {dashed}. Where predictions stay above the scores, the search exploits its model."
+    shown = [report.Picture(plots.curves(lines, "candidate", "score", level=level), said)]
     if len(known) > 1:
         sets = [("data", campaign.scores_of(known)[:, 0].tolist()), ("candidates", scores.tolist())]
         shown.append(report.Picture(plots.overlaid(sets, "score"), "Scores of the data and of the candidates."))

@@ -103,7 +103,7 @@ def optimise(campaign: Campaign, evaluator: Evaluator, *, budget: int, batch: in
                 yield State("training", told / budget, f"the prior follows: {progress.fraction:.0%}")
         candidates = campaign.ask(min(batch, budget - told))
         if not candidates:
-            yield State("done", told / budget, _exhausted(campaign))
+            yield State("done", told / budget, exhausted(campaign))
             return
         said = (
             f"round {campaign.rounds}: {len(candidates)} asked, {candidates[0].prediction:.4g} predicted of the first"
@@ -113,7 +113,7 @@ def optimise(campaign: Campaign, evaluator: Evaluator, *, budget: int, batch: in
     yield State("done", 1.0, _reached(campaign))
 
 
-def _exhausted(campaign: Campaign) -> str:
+def exhausted(campaign: Campaign) -> str:
     """Why no other candidate is allowed."""
     refused = [entry.note for entry in campaign.ledger.entries(origin="refused")]
     if refused:
@@ -122,7 +122,8 @@ def _exhausted(campaign: Campaign) -> str:
         )
     radius = campaign.settings.radius
     near = "" if radius is None else f" within {radius} codes of the best (--radius)"
-    return f"no other candidate is allowed{near}"
+    rules = "" if campaign.settings.rules is None else " by the rules (--spec), as far as they are learned"
+    return f"no other candidate is allowed{near}{rules}"
 
 
 def _reached(campaign: Campaign) -> str:

@@ -12,7 +12,7 @@ import tyro
 
 from oneprior.apps import screen
 from oneprior.apps.command import Command, Mistake, Outcome, Stopped
-from oneprior.apps.optimise_options import KEPT, Search, objective, setting
+from oneprior.apps.optimise_options import KEPT, Search, objective, setting, told_as
 from oneprior.apps.record import check_place, typed
 from oneprior.core import InputError
 
@@ -55,8 +55,8 @@ class Optimise(Command):
         workers: processes that score.
         dask: score on a Dask cluster: the address of its scheduler, or local.
         initial: events of the data that are scored at the beginning, evenly spread.
-        budget: candidates in all.
-        batch: candidates of a round.
+        budget: candidates in all: 500, or with --resume as many as were told before, where not given.
+        batch: candidates of a round: 5, or as before, where not given.
         maximise: look for the highest score, which is the rule.
         minimise: look for the lowest score.
         target: look for this score.
@@ -86,8 +86,8 @@ class Optimise(Command):
     workers: int = 1
     dask: str | None = None
     initial: int = 2000
-    budget: int = 500
-    batch: int = 5
+    budget: int | None = None
+    batch: int | None = None
     maximise: bool = False
     minimise: bool = False
     target: float | None = None
@@ -112,7 +112,7 @@ class Optimise(Command):
             flag = "--by-hand" if self.by_hand else "--by-page"
             raise Mistake(f"{flag} needs the scores of some of the data to begin with: give --scores FILE.csv")
         for name in ("budget", "batch", "workers", "initial"):
-            if (value := getattr(self, name)) < 1:
+            if (value := getattr(self, name)) is not None and value < 1:
                 raise Mistake(f"--{name} must be at least 1, got {value}")
         if self.score_time <= 0:
             raise Mistake(f"--score-time must be above 0, got {self.score_time:g}")
@@ -121,10 +121,15 @@ class Optimise(Command):
         check_place(self.out, self)
         if (self.out / "campaign.sqlite").exists():
             raise Mistake(f"{self.out} holds a campaign; go on with it (--resume), or give another --out")
-        return self._carried_out(objectives)
+        return self._paced({})._carried_out(objectives)
+
+    def _paced(self, before: dict[str, int]) -> Optimise:
+        """This command with a budget and a batch: those told, else those of before, else the usual."""
+        usual = {"budget": 500, "batch": 5, **before}
+        return replace(self, **{name: getattr(self, name) or value for name, value in usual.items()})
 
     def _as_begun(self) -> Optimise:
-        """This command with the data and the score that the campaign began with, where none are given.
+        """This command with the data, score, budget and batch that the campaign has, where none are given.
 
         Raises:
             Mistake: for another score.
@@ -132,7 +137,7 @@ class Optimise(Command):
         from oneprior.tasks.campaign.ledger import Ledger
 
         ledger = Ledger(self.out)
-        data, begun = ledger.recall("data"), ledger.recall("scored_by", {})
+        data, begun, pace = ledger.recall("data"), ledger.recall("scored_by", {}), ledger.recall("pace", {})
         ledger.close()
         own = self._scored_by
         if begun and any(own.values()) and own != begun:
@@ -140,7 +145,7 @@ class Optimise(Command):
             raise Mistake(f"the campaign in {self.out} is scored by {said}, and stays so: begin another one")
         told = {} if any(own.values()) or self._by_person else {k: v for k, v in begun.items() if k != "person"}
         known = Path(data) if self.data is None and data is not None else self.data
-        found = replace(self, data=known, **told)
+        found = replace(self._paced(pace), data=known, **told)
         if not (found.score or found.score_command or found._by_person):
             raise Mistake(_SCORED)
         return found
@@ -166,8 +171,10 @@ class Optimise(Command):
         for flag, path in KEPT.items():
             new, old = setting(asked, path), setting(kept, path)
             if new not in (setting(plain, path), old):
-                told = ("others", "its own") if path == "rules" else (new, "none" if old is None else old)
-                raise Mistake(f"{flag} {told[0]}: the campaign in {self.out} began with {told[1]}, and stays so")
+                raise Mistake(
+                    f"{flag} {told_as(path, new)}: the campaign in {self.out} began with "
+                    f"{told_as(path, old)}, and stays so"
+                )
 
     def _objectives(self) -> Objectives:
         from oneprior.tasks.campaign.objectives import Objective, Objectives
@@ -193,17 +200,34 @@ class Optimise(Command):
         score = None if self._by_person else self._score(run, len(objectives.each))
         campaign = resumed or self._begun(run, data, objectives)
         self._remember(campaign, run)
-        if score is not None:
-            said = self._by_score(campaign, score)
-        else:
-            said = self._by_hand(campaign) if self.by_hand else self._by_page(campaign)
+        spent = not self._by_person and campaign.spent >= self._budget
+        try:
+            if score is not None:
+                said = self._by_score(campaign, score)
+            else:
+                said = self._by_hand(campaign) if self.by_hand else self._by_page(campaign)
+        except Stopped as stop:  # with a page of what there is
+            raise Stopped(str(stop), self._shown(campaign, "", start)) from None
+        if spent:
+            said = f"the budget of {self._budget} is spent: give a larger --budget to go on; {said}"
         return self._shown(campaign, said, start)
+
+    @property
+    def _budget(self) -> int:
+        assert self.budget is not None
+        return self.budget
+
+    @property
+    def _batch(self) -> int:
+        assert self.batch is not None
+        return self.batch
 
     def _remember(self, campaign: Campaign, run: Run) -> None:
         """For the page: the prior, what scores, and what was typed; also of a campaign that Python began."""
         ledger = campaign.ledger
         prior = ledger.recall("prior", f"{run.family} `{self.run}`")
-        ledger.remember(prior=prior, scored_by=self._scored_by, typed=[*ledger.recall("typed", []), typed()])
+        pace, lines = {"budget": self.budget, "batch": self.batch}, [*ledger.recall("typed", []), typed()]
+        ledger.remember(prior=prior, scored_by=self._scored_by, typed=lines, pace=pace)
 
     def _begun(self, run: Run, data: Dataset, objectives: Objectives) -> Campaign:
         """A new campaign, which knows the scores of the sheet."""
@@ -226,7 +250,7 @@ class Optimise(Command):
         """Serve the page until the budget is spent; the last words."""
         from oneprior.apps.rating_page import RatingPage
 
-        page = RatingPage(campaign, budget=self.budget, batch=self.batch, port=self.port)
+        page = RatingPage(campaign, budget=self._budget, batch=self._batch, port=self.port)
         screen.say(f"rate the pictures at {page.address} (Ctrl-C to stop; every score is kept)")
         try:
             page.serve()
@@ -241,7 +265,10 @@ class Optimise(Command):
         near, seconds = self._nearness(campaign), time.perf_counter() - start
         page = write_page(campaign, self.out / "report.html", self.common.seed, seconds, near)
         sheet = write_table(campaign, self.out / TABLE)
-        return Outcome(self.out, (page, sheet, *write_pictures(campaign, self.out / "best")), figures(campaign), said)
+        outputs, found = (page, sheet, *write_pictures(campaign, self.out / "best")), figures(campaign)
+        if failed := found["failed"] + found["failed of the data"]:
+            said += f"; {failed} scores failed, and {page.name} says why"
+        return Outcome(self.out, outputs, found, said, status=int(not self._by_person and not found["told"]))
 
     def _nearness(self, campaign: Campaign) -> list[Shift]:
         """How far data and candidates are from the group that is sought."""
@@ -292,6 +319,9 @@ class Optimise(Command):
                 f"--initial {len(rows)} are too few for a tree whose leaves hold {campaign.settings.trees.least} "
                 f"(--leaf): score at least {fewest}"
             )
+        if campaign.run.model.coded:
+            codes = campaign.latents.numbers
+            screen.say(f"an event has {codes} codes, to which --radius, --apart and --distance refer")
         kept = campaign.given_back()
         if kept is not None and kept < _GIVEN_BACK:
             screen.say(
@@ -308,25 +338,26 @@ class Optimise(Command):
         if campaign.rounds and (left := tell_round(campaign, folder)):
             return f"{left} pictures in {folder} have no score yet: fill in {folder / 'scores.csv'}, then --resume"
         told = campaign.spent
-        if told >= self.budget:
-            return f"the budget of {self.budget} is spent"
+        if told >= self._budget:
+            return f"the budget of {self._budget} is spent"
         if campaign.due:
             screen.track(campaign.retrain(), "the prior follows", lambda p: p.fraction)
-        campaign.ask(min(self.batch, self.budget - told))
+        campaign.ask(min(self._batch, self._budget - told))
         picture = PictureOf(campaign.run.units, campaign.run.geometry)
         sheet = write_round(campaign, picture.of_model, self.out / "by-hand" / f"round-{campaign.rounds:03}")
         return f"look at the pictures in {sheet.parent}, fill in {sheet}, then run this again with --resume"
 
     def _states(self, campaign: Campaign, evaluator: Evaluator, rows: list[int]) -> Iterator[State]:
         """The loop, with a line of the table and the picture of the best after each round."""
-        from oneprior.apps.optimised import line, write_grid
+        from oneprior.apps.optimised import TABLE, line, write_grid, write_table
         from oneprior.tasks.optimise import optimise, score_data
 
         yield from score_data(campaign, evaluator, rows)
-        for state in optimise(campaign, evaluator, budget=self.budget, batch=self.batch):
+        for state in optimise(campaign, evaluator, budget=self._budget, batch=self._batch):
             if (state.stage == "asked" and campaign.rounds > 1) or state.stage == "done":
                 screen.say(line(campaign))
                 write_grid(campaign, self.out / "best.png")
+                write_table(campaign, self.out / TABLE)
             yield state
 
     def _data(self, run: Run) -> Dataset:

@@ -39,7 +39,7 @@ from oneprior.inference.search.listing import best_listed, by_atoms, can_list
 from oneprior.inference.search.local import Climb, climb
 from oneprior.inference.search.objective import Bonus, Goal, acquisition
 from oneprior.inference.search.program import Program, Solved
-from oneprior.inference.search.space import Categorical, Space
+from oneprior.inference.search.space import Categorical, Column, Space
 
 _TOLERANCE = 1e-6
 _PAIRS = 8
@@ -116,7 +116,7 @@ class Effort:
 
 def maximise(
     model: Any,
-    space: Space,
+    space: Space | Sequence[Column],
     constraints: Constraint | Sequence[Constraint] = (),
     *,
     goal: Goal = Goal(),
@@ -133,7 +133,7 @@ class Search:
 
     Args:
         model: a trained ensemble (see `ensembles`), or several as a list: their mean is taken.
-        space: of the points.
+        space: of the points; or its columns.
         goal: maximise, minimise or come near to a target.
         bonus: what is added to the prediction.
         effort: time, gap, seed.
@@ -143,8 +143,15 @@ class Search:
     """
 
     def __init__(
-        self, model: Any, space: Space, *, goal: Goal = Goal(), bonus: Bonus = Bonus(), effort: Effort = Effort()
+        self,
+        model: Any,
+        space: Space | Sequence[Column],
+        *,
+        goal: Goal = Goal(),
+        bonus: Bonus = Bonus(),
+        effort: Effort = Effort(),
     ) -> None:
+        space = space if isinstance(space, Space) else Space(tuple(space))
         models = model if isinstance(model, (list, tuple)) else [model]
         if not models:
             raise InputError("no model to maximise")

@@ -33,6 +33,10 @@ class Categorical:
     embedding: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.size, int | np.integer):
+            raise InputError(
+                f"a categorical column is told how many codes it has, not {self.size!r}: number them 0, 1, .."
+            )
         if self.size < 1:
             raise InputError(f"a categorical column needs at least one code, got {self.size}")
         if self.embedding is not None and (self.embedding.ndim != 2 or len(self.embedding) != self.size):

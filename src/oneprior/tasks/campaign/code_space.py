@@ -132,10 +132,8 @@ class CodeSpace(Latents):
         """
         grid, shape = tuple(self.law.grid), tuple(self.run.event_shape)[1:]
         if len(part) != len(shape) or any(not 0 <= a < b <= n for (a, b), n in zip(part, shape, strict=True)):
-            told = ",".join(f"{a}:{b}" for a, b in part)
-            raise InputError(
-                f"{told} is no part of an event of {' x '.join(map(str, shape))}: needed FIRST:END an axis"
-            )
+            told, size = ",".join(f"{a}:{b}" for a, b in part), " x ".join(map(str, shape))
+            raise InputError(f"{told} is no part of an event of {size}: needed FIRST:END, within it, for each axis")
         inside = np.ones(grid, dtype=bool)
         for axis, ((a, b), n, count) in enumerate(zip(part, shape, grid, strict=True)):
             size = -(-n // count)

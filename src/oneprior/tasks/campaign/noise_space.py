@@ -50,6 +50,14 @@ class NoiseSpace(Latents):
         sample = torch.zeros(1, *run.event_shape, device=run.model.device)
         self.encodes = run.model.latents(sample) is not None
 
+    def check(self, settings: Settings) -> None:
+        super().check(settings)
+        usual = Settings()
+        for name in ("radius", "apart", "distance", "spread", "realism", "own_share"):
+            if getattr(settings, name) != getattr(usual, name):
+                flag = f"--{name.replace('_', '-')}"
+                raise IncompatiblePrior(f"a {self.run.family} is searched by a trust region: {flag} needs a vqvae")
+
     def encode(self, x: Tensor) -> np.ndarray:
         parts = [self.run.model.latents(part.to(self.run.model.device)) for part in x.split(_ROWS)]
         found = [part.flatten(1) for part in parts if part is not None]

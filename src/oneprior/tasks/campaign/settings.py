@@ -73,11 +73,9 @@ class Settings:
         for name in ("distance", "spread", "realism", "retrain_every", "rank_k", "share", "first_share"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        for name in ("centres", "best", "apart"):
+        for name in ("centres", "best", "apart", "radius"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
-        if self.radius is not None and self.radius < 0:
-            raise InputError(f"radius must be 0 or more, got {self.radius}")
         for name in ("seconds", "rate"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} must be above 0, got {getattr(self, name):g}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from oneprior.core import InputError, ShapeError
+from oneprior.core import InputError
 from oneprior.inference.search.ensembles import gradient_histograms, lightgbm, scikit_learn, xgboost
 from oneprior.inference.search.forest import Forest
 from oneprior.inference.search.space import Space
@@ -32,8 +32,7 @@ def read_forest(model: Any, space: Space) -> Forest:
 
     Raises:
         InputError: for what is no sum of trees (linear leaves, other links, several outputs), of another library, or
-            not trained yet.
-        ShapeError: where the model has another number of features than the space.
+            not trained yet, or with another number of features than the space.
     """
     if isinstance(model, Forest):
         return model
@@ -56,5 +55,6 @@ def _same_features(model: Any, space: Space) -> None:
         count = count() if callable(count) else count
         if count is not None:
             if count != len(space.sources):
-                raise ShapeError("the features of the model", (count,), (len(space.sources),), "They are the space's")
+                shown = len(space.sources)
+                raise InputError(f"the model has {count} features, and the columns of the space show it {shown}")
             return

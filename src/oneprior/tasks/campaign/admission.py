@@ -78,8 +78,10 @@ def learned_bound(
     """What an ensemble has learned of the rules, as a bound of the search; none where there is nothing to learn.
 
     The bound is 0, or what all but a tenth of the points that keep the rules are said to have: of rules that count,
-    such as of rings, most of what keeps them has no margin at all. It rises with what was refused. An ensemble that
-    does not see most of what broke the rules is of no use.
+    such as of rings, most of what keeps them has no margin at all. It rises with what was refused. Where nothing keeps
+    them it is what the nearest to keeping them is said to have, if that is below 0: of an ensemble that says of no grid
+    that it keeps them, there would be nothing to look at. An ensemble that does not see most of what broke the rules is
+    of no use.
 
     Args:
         space: of the points.
@@ -95,9 +97,9 @@ def learned_bound(
     if kept.all() or np.ptp(margins) == 0:  # kept or broken by all alike: each is looked at
         return []
     learned = fit_surrogate(space, points, margins, trees, seed=seed)
-    if not kept.any():
-        return [AtLeast(learned.models[0], _BOLD * learned.error * refused)]
     said = learned.predict(points)
+    if not kept.any():  # an ensemble seldom says what it has not seen: as near as any, at least
+        return [AtLeast(learned.models[0], min(_BOLD * learned.error * refused, float(said.max())))]
     first, now = np.quantile(said[kept], [_KEEPING, _KEEPING + (_LOST - _KEEPING) * refused])
     low = min(0.0, float(first)) + float(now - first)
     return [AtLeast(learned.models[0], low)] if (said[~kept] < low).mean() >= 0.5 else []

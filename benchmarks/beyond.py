@@ -59,6 +59,7 @@ TOP = 20
 """Candidates of the best group: the best of the budget by the score that the campaign has."""
 CONTENDERS = ("exact", "free", "aimed", "near", "part", "local", "even", "alone", "genetic", "random", "bayes")
 LEFT_OUT = {"garments": ("part",), "ventricles": ("part", "free", "even"), "smile": ("free", "even", "aimed")}
+"""Contenders that are not measured, for want of hours."""
 PAIRS = [("exact", rival) for rival in CONTENDERS[1:]]
 PAIRS += [("free", "bayes"), *(("near", rival) for rival in ("bayes", "genetic", "random"))]
 """Who is compared, seed by seed: ours and a rival."""

@@ -108,7 +108,7 @@ def told_as(path: str, value: Any) -> str:
         return "none"
     if path == "where":
         return ",".join(f"{first}:{end}" for first, end in value)
-    return "its rules" if path == "rules" else str(value)
+    return "its own" if path == "rules" else str(value)
 
 
 def _by_options(words: str) -> str:

@@ -121,7 +121,7 @@ def _beyond(campaign: Campaign, record: Entry, made: Sequence[Entry]) -> int:
 def _in_vain(campaign: Campaign, known: Sequence[Entry], made: Sequence[Entry]) -> list[report.Section]:
     """A plain word where there is no candidate, or none is better than the data."""
     record = best_of(campaign, known)
-    if not made and campaign.rounds:
+    if not made and campaign.rounds and not campaign.open():
         told = exhausted(campaign) if not campaign.told() else "all of them failed"
         return [report.Text(f"**No candidate has a score**: {told}.")]
     if campaign.objectives.pareto or record is None or not made:
@@ -176,9 +176,10 @@ def _curves(campaign: Campaign, told: Sequence[Entry], known: Sequence[Entry]) -
     predicted = [(k, entry.about["prediction"]) for k, entry in own if "prediction" in entry.about]
     lines = [("score", place, scores.tolist()), ("best so far", place, so_far.tolist())]
     lines.append(("predicted", [k for k, _ in predicted], [value for _, value in predicted]))
-    record, goal = best_of(campaign, known), campaign.objectives.each[0].goal
-    level, dashed = (record and record.score, "the best of the data")
-    if not isinstance(goal, str):
+    goal, record = campaign.objectives.each[0].goal, best_of(campaign, known)
+    if isinstance(goal, str):
+        level, dashed = None if record is None else record.score, "the best of the data"
+    else:
         level, dashed = goal, "the target"
     said = f"Dashed: {dashed}. Where predictions stay above the scores, the search exploits its model."
     shown = [report.Picture(plots.curves(lines, "candidate", "score", level=level), said)]

@@ -171,10 +171,9 @@ class Optimise(Command):
         for flag, path in KEPT.items():
             new, old = setting(asked, path), setting(kept, path)
             if new not in (setting(plain, path), old):
-                raise Mistake(
-                    f"{flag} {told_as(path, new)}: the campaign in {self.out} began with "
-                    f"{told_as(path, old)}, and stays so"
-                )
+                other = "others" if path == "rules" else told_as(path, new)
+                own = told_as(path, old)
+                raise Mistake(f"{flag} {other}: the campaign in {self.out} began with {own}, and stays so")
 
     def _objectives(self) -> Objectives:
         from oneprior.tasks.campaign.objectives import Objective, Objectives
@@ -207,7 +206,7 @@ class Optimise(Command):
             else:
                 said = self._by_hand(campaign) if self.by_hand else self._by_page(campaign)
         except Stopped as stop:  # with a page of what there is
-            raise Stopped(str(stop), self._shown(campaign, "", start)) from None
+            raise Stopped(str(stop), self._shown(campaign, str(stop), start)) from None
         if spent:
             said = f"the budget of {self._budget} is spent: give a larger --budget to go on; {said}"
         return self._shown(campaign, said, start)
@@ -267,7 +266,7 @@ class Optimise(Command):
         sheet = write_table(campaign, self.out / TABLE)
         outputs, found = (page, sheet, *write_pictures(campaign, self.out / "best")), figures(campaign)
         if failed := found["failed"] + found["failed of the data"]:
-            said += f"; {failed} scores failed, and {page.name} says why"
+            said += f"; {failed} score{'s' * (failed > 1)} failed, and {page.name} says why"
         return Outcome(self.out, outputs, found, said, status=int(not self._by_person and not found["told"]))
 
     def _nearness(self, campaign: Campaign) -> list[Shift]:

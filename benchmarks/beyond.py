@@ -170,9 +170,10 @@ def _cell(name: str, contender: str, seed: int, options: Options) -> None:
     x = torch.from_numpy(np.stack([entry.event for entry in made if entry.event is not None]))
     scores, judged = np.array([entry.score for entry in made], dtype=np.float64), predicted(judge, x)
     best = np.argsort(-campaign.objectives.overall(scores[:, None]), kind="stable")[: min(TOP, len(scores))]
+    top = x[torch.from_numpy(best.copy())]
     if not seed:
-        keep(path, x[torch.from_numpy(best.copy())])
-    near = _near(name, x[torch.from_numpy(best.copy())], options)
+        keep(path, top)
+    near = _near(name, top, options)
     rounds = campaign.ledger.rounds()
     cell = {
         "task": name,

@@ -55,8 +55,8 @@ class Optimise(Command):
         workers: processes that score.
         dask: score on a Dask cluster: the address of its scheduler, or local.
         initial: events of the data that are scored at the beginning, evenly spread.
-        budget: candidates in all: 500, or with --resume as many as were told before, where not given.
-        batch: candidates of a round: 5, or as before, where not given.
+        budget: candidates in all; with --resume as many as before where not given.
+        batch: candidates of a round; with --resume as many as before where not given.
         maximise: look for the highest score, which is the rule.
         minimise: look for the lowest score.
         target: look for this score.
@@ -86,8 +86,8 @@ class Optimise(Command):
     workers: int = 1
     dask: str | None = None
     initial: int = 2000
-    budget: int | None = None
-    batch: int | None = None
+    budget: int = 500
+    batch: int = 5
     maximise: bool = False
     minimise: bool = False
     target: float | None = None
@@ -112,7 +112,7 @@ class Optimise(Command):
             flag = "--by-hand" if self.by_hand else "--by-page"
             raise Mistake(f"{flag} needs the scores of some of the data to begin with: give --scores FILE.csv")
         for name in ("budget", "batch", "workers", "initial"):
-            if (value := getattr(self, name)) is not None and value < 1:
+            if (value := getattr(self, name)) < 1:
                 raise Mistake(f"--{name} must be at least 1, got {value}")
         if self.score_time <= 0:
             raise Mistake(f"--score-time must be above 0, got {self.score_time:g}")
@@ -121,12 +121,7 @@ class Optimise(Command):
         check_place(self.out, self)
         if (self.out / "campaign.sqlite").exists():
             raise Mistake(f"{self.out} holds a campaign; go on with it (--resume), or give another --out")
-        return self._paced({})._carried_out(objectives)
-
-    def _paced(self, before: dict[str, int]) -> Optimise:
-        """This command with a budget and a batch: those told, else those of before, else the usual."""
-        usual = {"budget": 500, "batch": 5, **before}
-        return replace(self, **{name: getattr(self, name) or value for name, value in usual.items()})
+        return self._carried_out(objectives)
 
     def _as_begun(self) -> Optimise:
         """This command with the data, score, budget and batch that the campaign has, where none are given.
@@ -145,7 +140,8 @@ class Optimise(Command):
             raise Mistake(f"the campaign in {self.out} is scored by {said}, and stays so: begin another one")
         told = {} if any(own.values()) or self._by_person else {k: v for k, v in begun.items() if k != "person"}
         known = Path(data) if self.data is None and data is not None else self.data
-        found = replace(self._paced(pace), data=known, **told)
+        as_before = {name: value for name, value in pace.items() if name not in self.given}
+        found = replace(self, data=known, **told, **as_before)
         if not (found.score or found.score_command or found._by_person):
             raise Mistake(_SCORED)
         return found
@@ -199,7 +195,7 @@ class Optimise(Command):
         score = None if self._by_person else self._score(run, len(objectives.each))
         campaign = resumed or self._begun(run, data, objectives)
         self._remember(campaign, run)
-        spent = not self._by_person and campaign.spent >= self._budget
+        spent = not self._by_person and campaign.spent >= self.budget
         try:
             if score is not None:
                 said = self._by_score(campaign, score)
@@ -208,18 +204,8 @@ class Optimise(Command):
         except Stopped as stop:  # with a page of what there is
             raise Stopped(str(stop), self._shown(campaign, str(stop), start)) from None
         if spent:
-            said = f"the budget of {self._budget} is spent: give a larger --budget to go on; {said}"
+            said = f"the budget of {self.budget} is spent: give a larger --budget to go on; {said}"
         return self._shown(campaign, said, start)
-
-    @property
-    def _budget(self) -> int:
-        assert self.budget is not None
-        return self.budget
-
-    @property
-    def _batch(self) -> int:
-        assert self.batch is not None
-        return self.batch
 
     def _remember(self, campaign: Campaign, run: Run) -> None:
         """For the page: the prior, what scores, and what was typed; also of a campaign that Python began."""
@@ -249,7 +235,7 @@ class Optimise(Command):
         """Serve the page until the budget is spent; the last words."""
         from oneprior.apps.rating_page import RatingPage
 
-        page = RatingPage(campaign, budget=self._budget, batch=self._batch, port=self.port)
+        page = RatingPage(campaign, budget=self.budget, batch=self.batch, port=self.port)
         screen.say(f"rate the pictures at {page.address} (Ctrl-C to stop; every score is kept)")
         try:
             page.serve()
@@ -337,11 +323,11 @@ class Optimise(Command):
         if campaign.rounds and (left := tell_round(campaign, folder)):
             return f"{left} pictures in {folder} have no score yet: fill in {folder / 'scores.csv'}, then --resume"
         told = campaign.spent
-        if told >= self._budget:
-            return f"the budget of {self._budget} is spent"
+        if told >= self.budget:
+            return f"the budget of {self.budget} is spent"
         if campaign.due:
             screen.track(campaign.retrain(), "the prior follows", lambda p: p.fraction)
-        campaign.ask(min(self._batch, self._budget - told))
+        campaign.ask(min(self.batch, self.budget - told))
         picture = PictureOf(campaign.run.units, campaign.run.geometry)
         sheet = write_round(campaign, picture.of_model, self.out / "by-hand" / f"round-{campaign.rounds:03}")
         return f"look at the pictures in {sheet.parent}, fill in {sheet}, then run this again with --resume"
@@ -352,7 +338,7 @@ class Optimise(Command):
         from oneprior.tasks.optimise import optimise, score_data
 
         yield from score_data(campaign, evaluator, rows)
-        for state in optimise(campaign, evaluator, budget=self._budget, batch=self._batch):
+        for state in optimise(campaign, evaluator, budget=self.budget, batch=self.batch):
             if (state.stage == "asked" and campaign.rounds > 1) or state.stage == "done":
                 screen.say(line(campaign))
                 write_grid(campaign, self.out / "best.png")

@@ -51,6 +51,8 @@ from oneprior.training.folder import WEIGHTS
 BUDGET, BATCH, SEEDS, INITIAL = 60, 5, 5, 2000
 RADIUS = {"garments": 8, "ventricles": 8, "smile": 10}
 """Codes of a ball: a sixth or an eighth of all, fewer of the 256 of a face (with 20 and 32 trials found no mouths)."""
+WITHIN = {"smile": ("near", "part", "local", "alone")}
+"""Who keeps to the ball, where not near and part alone: far from a face nothing is one."""
 SPLITS = {"smile": "codebook"}
 """What trees see of a code, where not the better of codes and vectors, which takes twice as long to find."""
 SHOWN = 6000
@@ -58,11 +60,13 @@ SHOWN = 6000
 TOP = 20
 """Candidates of the best group: the best of the budget by the score that the campaign has."""
 CONTENDERS = ("exact", "free", "aimed", "near", "part", "local", "even", "alone", "genetic", "random", "bayes")
-LEFT_OUT = {"garments": ("part",), "ventricles": ("part", "free", "even"), "smile": ("free", "even", "aimed")}
+LEFT_OUT = {"garments": ("part",), "ventricles": ("part", "free", "even"), "smile": ("exact", "free", "even", "aimed")}
 """Contenders that are not measured, for want of hours."""
 PAIRS = [("exact", rival) for rival in CONTENDERS[1:]]
 PAIRS += [("free", "bayes"), *(("near", rival) for rival in ("bayes", "genetic", "random"))]
 """Who is compared, seed by seed: ours and a rival."""
+PAIRS_WITHIN = [("near", rival) for rival in ("local", "alone")]
+"""The same where all of ours keep to a ball."""
 DATA = "the data"
 _PARENTS, _MUTATED = 50, 2.0
 _GROUP = 4000
@@ -133,7 +137,7 @@ def settings(name: str, contender: str, seed: int, quick: bool) -> Settings:
         retrain_every=0 if contender in ("alone", "random") else 15,
         rank_k=float("inf") if contender == "even" else 1e-3,
         splits=SPLITS.get(name, "better"),
-        radius=RADIUS[name] if contender in ("near", "part") else None,
+        radius=RADIUS[name] if contender in WITHIN.get(name, ("near", "part")) else None,
         where=tuple((part.start, part.stop) for part in MOUTH) if contender == "part" else None,
         unlikely=None if contender == "free" else 0.001,
         centres=3,
@@ -246,7 +250,7 @@ def gather(options: Options) -> None:
     data = [cell for name in there for cell in _of_the_data(name, options)]
     for name in there:
         own = {(c["contender"], c["seed"]): c for c in cells if c["task"] == name}
-        for ours, rival in PAIRS:
+        for ours, rival in PAIRS + (PAIRS_WITHIN if name in WITHIN else []):
             pairs = [(own[ours, s], own[rival, s]) for s in range(SEEDS) if {(ours, s), (rival, s)} <= set(own)]
             if len(pairs) > 1:
                 label = "" if ours == "exact" else f"{ours}_"

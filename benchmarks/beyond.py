@@ -15,8 +15,9 @@ asks:
 - random: draws of the token prior;
 - bayes: a trust region with a Gaussian process (TuRBO) in the latents of a vae, retrained alike.
 
-Not all are asked of each task (`LEFT_OUT`). Beside it, Frechet distances to the group that no one has seen. Cells are
-kept (`benchmarks.kept`); `--only garments`, `--only garments:exact`, `--only table`, `--only pictures`.
+Not all are asked of each task (`LEFT_OUT`), and of faces local and alone keep to the ball too (`WITHIN`). Beside it,
+Frechet distances to the group that no one has seen. Cells are kept (`benchmarks.kept`); `--only garments`,
+`--only garments:exact`, `--only table`, `--only pictures`.
 """
 
 from __future__ import annotations
